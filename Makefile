@@ -1,0 +1,17 @@
+# Aliases only: the scripts do the work, and run without make just as well.
+.PHONY: run test lock artifacts bench
+
+run: ## everything in one process tree
+	@scripts/run
+
+test: ## lint, types, layers, every test
+	@scripts/test
+
+lock: ## pin the dependencies anew
+	@scripts/lock
+
+artifacts: ## compile the contracts
+	@scripts/python --dev -m contracts.compile
+
+bench: ## measure, both sides in one run
+	@scripts/python --dev -m benchmarks

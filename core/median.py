@@ -1,0 +1,61 @@
+"""The median, by the contract's rule, and the outlier rule that stands before it.
+
+With an even number of values the median is the lower middle one: it is always one of the values, so that the contract
+can check it by counting, and no rounding is involved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import TypeVar
+
+Number = TypeVar("Number", int, Decimal)
+
+BPS = 10_000
+MAD_SCALE = Decimal("1.4826")
+"""Makes the median absolute deviation estimate a standard deviation for normal data (Rousseeuw & Croux, 1993)."""
+MAD_LIMIT = Decimal(3)
+"""How many scaled deviations away a value is an outlier."""
+
+
+def lower_median(values: Sequence[Number]) -> Number:
+    """The middle value, or the lower of the two middle ones. Raises `ValueError` on an empty sequence."""
+    if not values:
+        raise ValueError("the median of nothing is undefined")
+    return sorted(values)[(len(values) - 1) // 2]
+
+
+def is_lower_median(values: Sequence[Number], candidate: Number) -> bool:
+    """The contract's check, by counting: as many values below as the lower middle's rank allows."""
+    rank = (len(values) - 1) // 2
+    below = sum(1 for value in values if value < candidate)
+    not_above = sum(1 for value in values if value <= candidate)
+    return below <= rank < not_above
+
+
+def spread_bps(values: Sequence[Number]) -> int:
+    """(max - min) / lower median in basis points, rounded down. Values must be positive."""
+    return int((max(values) - min(values)) * BPS // lower_median(values))
+
+
+def mad_outliers(values: Sequence[Decimal], floor_bps: int) -> list[bool]:
+    """For each value, whether it lies further from the median than both 3 scaled MADs and `floor_bps` of the median.
+
+    The floor keeps a rule on few, nearly equal quotes from rejecting honest ones (their MAD is near zero); a rule on
+    sigma would not do, because with three values none can ever be rejected.
+    """
+    centre = lower_median(values)
+    deviations = [abs(value - centre) for value in values]
+    limit = max(lower_median(deviations) * MAD_SCALE * MAD_LIMIT, centre * floor_bps / BPS)
+    return [deviation > limit for deviation in deviations]
+
+
+def to_scaled(price: Decimal, decimals: int) -> int:
+    """A price as the contract's integer, rounded half to even at `decimals` places."""
+    return int((price * (Decimal(10) ** decimals)).to_integral_value())
+
+
+def from_scaled(value: int, decimals: int) -> Decimal:
+    """The contract's integer as a price, with exactly `decimals` places."""
+    return Decimal(value).scaleb(-decimals)
