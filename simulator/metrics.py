@@ -1,0 +1,25 @@
+"""What the simulator counts."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter
+
+
+class SimulatorMetrics:
+    """On the registry given, so that two simulators in one process never share a number."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._requests = Counter(
+            "fairmark_simulator_requests",
+            "requests answered by a simulated venue: ok, replayed, unknown, or the fault that struck",
+            ["venue", "outcome"],
+            registry=registry,
+        )
+        self._children: dict[tuple[str, str], Counter] = {}
+
+    def answered(self, venue: str, outcome: str) -> None:
+        key = (venue, outcome)
+        child = self._children.get(key)
+        if child is None:
+            child = self._children[key] = self._requests.labels(venue, outcome)
+        child.inc()
