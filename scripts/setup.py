@@ -33,7 +33,7 @@ def fingerprint(requirements: Path) -> str:
 
 
 def pip(*arguments: str) -> None:
-    command = [str(python()), str(PIP / "pip"), "--quiet", "--disable-pip-version-check", "--no-input", "install"]
+    command = [str(python()), str(PIP / "pip"), "-qq", "--disable-pip-version-check", "--no-input", "install"]
     if subprocess.call([*command, *arguments], cwd=ROOT):
         sys.exit("setup: pip could not install what Fairmark needs (its message is above); mend that and run again")
 
