@@ -1,0 +1,187 @@
+"""What clients read: the JSON documents of the API, described once for OpenAPI and used to write the answers."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from core.problems import ProblemDocument
+from core.types import Mode
+
+_PRICE: dict[str, JsonValue] = {
+    "pair": "BTC/USD",
+    "price": "71234.56000000",
+    "decimals": 8,
+    "group": "majors",
+    "round": 1204,
+    "observed_at": "2024-03-13T11:10:45.390Z",
+    "updated_at": "2024-03-13T11:10:45.000Z",
+    "age_seconds": 3.217,
+    "contributors": 4,
+    "spread_bps": 3,
+    "mode": "live",
+    "stale": False,
+    "status": "ok",
+    "transaction": "0x5c504ed432cb51138bcf09aa5e8a410dd4a1e204ef84bfed1be16dfba1b22060",
+}
+_FEED: dict[str, JsonValue] = {
+    "pair": "BTC/USD",
+    "slug": "BTC-USD",
+    "group": "majors",
+    "index": 0,
+    "decimals": 8,
+    "heartbeat_seconds": 60,
+    "stale_after_seconds": 120,
+    "deviation_bps": 50,
+    "min_contributors": 3,
+    "description": "",
+}
+_DEPLOYMENT: dict[str, JsonValue] = {"chain_id": 31337, "contract": "0x5FbDB2315678afecb367f032d93F642f64180aa3"}
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PriceStatus(StrEnum):
+    """ok; stale: too old to act on; halted: the contract is paused and answers nobody on chain."""
+
+    OK = "ok"
+    STALE = "stale"
+    HALTED = "halted"
+
+
+class Price(_Document):
+    """A feed's standing answer, as the contract holds it. Do not act on it where `stale` is true."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra={"examples": [_PRICE]})
+
+    pair: str = Field(description="what is priced in what")
+    price: str = Field(description="one unit of the base costs so many of the quote; exact, with all its decimals")
+    decimals: int = Field(description="the contract holds price × 10^decimals")
+    group: str = Field(description="feeds of a group share rounds")
+    round: int = Field(description="the round in which this answer was accepted")
+    observed_at: str = Field(description="the moment for which the reporters signed this price (RFC 3339)")
+    updated_at: str = Field(description="the same as the contract tells it, in whole seconds (RFC 3339)")
+    age_seconds: float = Field(description="since observed_at, by our wall clock when this was written")
+    contributors: int = Field(description="reporters with a price among the signed reports")
+    spread_bps: int = Field(description="from the lowest to the highest of their prices, in basis points")
+    mode: Mode = Field(description="live: real exchanges; test: simulated ones, worth nothing")
+    stale: bool = Field(description="older than heartbeat and grace together, or halted")
+    status: PriceStatus
+    transaction: str | None = Field(description="that brought the answer on chain; null where it is not known (yet)")
+
+
+class RefreshedPrice(Price):
+    """The new price, and the attempt that brought it."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{**_PRICE, "attempt": "0193f6a0c1b74e0f9d3c5a7b1e2d4f60"}]}
+    )
+
+    attempt: str = Field(description="see GET /v1/attempts/{id} for its whole evidence")
+
+
+class GroupRound(_Document):
+    """One group as of its last round: every price of the group in the same document was read with it, at once."""
+
+    group: str
+    round: int
+    observed_at: str | None = Field(description="the moment of the last round; null before the first")
+    halted: bool
+    read_at: str = Field(description="when the chain was read (RFC 3339)")
+
+
+class Missing(_Document):
+    """A published feed without a price, and why."""
+
+    pair: str
+    code: str = Field(description="no_reading: the chain was not read yet; price_unset: never priced yet")
+
+
+class Prices(_Document):
+    """All prices; those of a group at one round."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "mode": "live",
+                    "groups": [
+                        {
+                            "group": "majors",
+                            "round": 1204,
+                            "observed_at": "2024-03-13T11:10:45.390Z",
+                            "halted": False,
+                            "read_at": "2024-03-13T11:10:48.101Z",
+                        }
+                    ],
+                    "prices": [_PRICE],
+                    "missing": [],
+                }
+            ]
+        }
+    )
+
+    mode: Mode
+    groups: list[GroupRound]
+    prices: list[Price]
+    missing: list[Missing]
+
+
+class FeedDocument(_Document):
+    """A published pair and its rules."""
+
+    pair: str
+    slug: str = Field(description="as URLs name it")
+    group: str
+    index: int = Field(description="position in the group's signed reports")
+    decimals: int
+    heartbeat_seconds: float = Field(description="a new answer is due at least this often")
+    stale_after_seconds: float = Field(description="an answer older than this is stale")
+    deviation_bps: int = Field(description="movement that calls for a round before the heartbeat")
+    min_contributors: int = Field(description="fewest reporters with a price")
+    description: str
+
+
+class Feeds(_Document):
+    """What is published here, and the contract that holds it."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"mode": "live", **_DEPLOYMENT, "feeds": [_FEED]}]},
+    )
+
+    mode: Mode
+    chain_id: int
+    contract: str
+    feeds: list[FeedDocument]
+
+
+class Attempt(BaseModel):
+    """An attempt with its whole evidence: raw signed reports, quotes, failures, timings. Further members are the
+    aggregator's record as it stands."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: str
+    group: str
+    moment: int = Field(description="milliseconds since the Unix epoch")
+    mode: Mode
+    state: str
+    code: str | None = Field(default=None, description="why it failed")
+    round: int | None = Field(default=None, description="where it was accepted")
+    transaction: str | None = None
+
+
+class UnknownPairProblem(ProblemDocument):
+    """The pair is not published here; `known` names those that are."""
+
+    known: list[str]
+
+
+class RefreshProblem(ProblemDocument):
+    """No new price. `last` is the standing answer, marked stale because it is not what was asked for."""
+
+    attempt: str | None = Field(default=None, description="the attempt's id, where one was begun")
+    last: Price | None = Field(default=None, description="the last good answer, if there is one")

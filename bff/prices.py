@@ -1,0 +1,119 @@
+"""From what the chain says to what a client reads. Pure: time comes in, a document goes out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bff.documents import GroupRound, Price, PriceStatus, RefreshedPrice
+from bff.edges import Answer, GroupReading
+from core.clock import rfc3339
+from core.types import Group, Mode, Pair
+
+
+def decimal_text(value: int, decimals: int) -> str:
+    """`value / 10**decimals` in plain digits with exactly `decimals` places: (123, 2) is `1.23`. `value` >= 0."""
+    if decimals == 0:
+        return str(value)
+    whole, part = divmod(value, 10**decimals)
+    return f"{whole}.{part:0{decimals}d}"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A feed's standing answer, prepared: all of its document but what the passing time changes."""
+
+    document: Price
+    observed_ms: int
+    stale_after_ms: int
+    halted: bool
+
+    def at(self, now_ms: int, *, superseded: bool = False) -> Price:
+        """The document at `now_ms` of the wall clock (never the chain's, whose last block may be old).
+
+        A moment ahead of our clock has age 0. Stale: older than heartbeat and grace together, or halted; `superseded`
+        makes it stale whatever its age, because a newer one was asked for and could not be had.
+        """
+        age_ms = max(0, now_ms - self.observed_ms)
+        stale = self.halted or superseded or age_ms > self.stale_after_ms
+        status = PriceStatus.HALTED if self.halted else PriceStatus.STALE if stale else PriceStatus.OK
+        return self.document.model_copy(update={"age_seconds": age_ms / 1000, "stale": stale, "status": status})
+
+
+@dataclass(frozen=True, slots=True)
+class GroupView:
+    """A group as it was read in one call: every answer in it stands at the same round.
+
+    standing: the feeds that have a price. received_ms: our clock when the reading came.
+    """
+
+    group: str
+    round: int
+    moment: int
+    block: int
+    halted: bool
+    received_ms: int
+    standing: Mapping[Pair, Standing]
+
+    def document(self) -> GroupRound:
+        return GroupRound(
+            group=self.group,
+            round=self.round,
+            observed_at=rfc3339(self.moment) if self.round else None,
+            halted=self.halted,
+            read_at=rfc3339(self.received_ms),
+        )
+
+
+def view(
+    group: Group,
+    reading: GroupReading,
+    *,
+    mode: Mode,
+    received_ms: int,
+    transactions: Mapping[tuple[int, int], str],
+) -> GroupView:
+    """Prepare a reading. transactions: (round, moment) to the hash of the transaction that brought that round.
+
+    A feed that the reading leaves out, or gives without a value, was never priced and does not stand in the view.
+    """
+    standing = {}
+    for feed in group.feeds:
+        answer = reading.answers.get(feed.pair)
+        if answer is not None and answer.value > 0:
+            transaction = transactions.get((answer.round, answer.observed_ms))
+            document = _document(feed.pair, group.name, answer, mode, transaction)
+            standing[feed.pair] = Standing(document, answer.observed_ms, answer.stale_after_s * 1000, reading.paused)
+    return GroupView(
+        group=group.name,
+        round=reading.round,
+        moment=reading.moment,
+        block=reading.accepted_block,
+        halted=reading.paused,
+        received_ms=received_ms,
+        standing=standing,
+    )
+
+
+def refreshed(price: Price, attempt: str) -> RefreshedPrice:
+    """`price` as the answer to a refresh that `attempt` brought."""
+    return RefreshedPrice.model_construct(**dict(price), attempt=attempt)
+
+
+def _document(pair: Pair, group: str, answer: Answer, mode: Mode, transaction: str | None) -> Price:
+    return Price(
+        pair=pair,
+        price=decimal_text(answer.value, answer.decimals),
+        decimals=answer.decimals,
+        group=group,
+        round=answer.round,
+        observed_at=rfc3339(answer.observed_ms),
+        updated_at=rfc3339(answer.updated_at * 1000),
+        age_seconds=0.0,
+        contributors=answer.contributors,
+        spread_bps=answer.spread_bps,
+        mode=mode,
+        stale=False,
+        status=PriceStatus.OK,
+        transaction=transaction,
+    )

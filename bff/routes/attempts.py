@@ -1,0 +1,64 @@
+"""Where a price came from: the aggregator's records, passed on as they are."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Response
+
+from bff import refusals
+from bff.catalogue import Catalogue
+from bff.documents import Attempt
+from bff.errors import AggregatorUnavailableError, RecordNotFoundError
+from bff.routes.answers import JSON, NO_CACHE
+from bff.upstream import Aggregator
+from core.problems import Problem, problem_responses
+
+AttemptId = Annotated[str, Path(pattern=r"^[0-9a-fA-F]{32}$", description="as a refresh or its problem gave it")]
+GroupName = Annotated[str, Path(description="a group's name, in any case", examples=["majors"])]
+RoundNumber = Annotated[int, Path(ge=1, le=2**63 - 1, description="a round's number in the contract")]
+
+
+def attempts_router(catalogue: Catalogue, aggregator: Aggregator) -> APIRouter:
+    router = APIRouter(tags=["evidence"])
+
+    @router.get(
+        "/v1/attempts/{id}",
+        response_model=Attempt,
+        responses=problem_responses(404, 422, 503),
+        summary="An attempt with its whole evidence",
+    )
+    async def attempt(id: AttemptId) -> Response:
+        """Raw signed reports, quotes, failures, timings; kept also of attempts that failed."""
+        try:
+            body = await aggregator.attempt(id.lower())
+        except RecordNotFoundError as error:
+            raise Problem(404, "unknown_attempt", "No such attempt", str(error)) from None
+        except AggregatorUnavailableError as error:
+            raise _unavailable(error) from error
+        return Response(body, media_type=JSON, headers=NO_CACHE)
+
+    @router.get(
+        "/v1/groups/{group}/rounds/{number}",
+        response_model=Attempt,
+        responses=problem_responses(404, 422, 503),
+        summary="The attempt that brought a round",
+    )
+    async def round_(group: GroupName, number: RoundNumber) -> Response:
+        """The same record, by group and round."""
+        name = group.lower()
+        if name not in catalogue.groups:
+            raise refusals.unknown_group(group, list(catalogue.groups))
+        try:
+            body = await aggregator.round(name, number)
+        except RecordNotFoundError as error:
+            raise Problem(404, "unknown_round", "No such round", str(error)) from None
+        except AggregatorUnavailableError as error:
+            raise _unavailable(error) from error
+        return Response(body, media_type=JSON, headers=NO_CACHE)
+
+    return router
+
+
+def _unavailable(error: AggregatorUnavailableError) -> Problem:
+    return Problem(503, error.code, "No records now; prices go on", str(error), headers=refusals.RETRY_SOON)

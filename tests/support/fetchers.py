@@ -1,0 +1,219 @@
+"""The edges of a fetcher, in memory: sources that answer as told, a chain that knows one group, a store, signers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+import structlog
+
+from contracts import Answer, AnswerStatus, Domain, FeedOnChain, GroupReading, GroupState, LocalSigner
+from contracts.errors import RpcUnavailableError
+from core.median import from_scaled
+from core.types import Deployment, FailureCode, Feed, Group, Mode, Pair, SourceFailure
+from fetchers.candidates import Candidate
+from fetchers.errors import MomentPassedError, ReportStoreError
+from fetchers.report_store import ReportKey
+from sources import Reading, Ticker
+
+NOW = 1_710_328_245_000
+"""2024-03-13T11:10:45Z: the moment of the recorded minute."""
+BTC, ETH, USDT, USDC = Pair("BTC/USD"), Pair("ETH/USD"), Pair("USDT/USD"), Pair("USDC/USD")
+DEPLOYMENT = Deployment(chain_id=31337, address="0x" + "a1" * 20, block_hash="0x" + "b2" * 32)
+DOMAIN = Domain(Mode.TEST, DEPLOYMENT.chain_id, DEPLOYMENT.address)
+SIGNER = LocalSigner("0x" + "11" * 32)
+
+
+def _drop(*_: object) -> dict[str, object]:
+    raise structlog.DropEvent
+
+
+QUIET = structlog.stdlib.BoundLogger(None, [_drop], {})
+"""A logger that says nothing."""
+
+
+def feed(pair: str, **rules: object) -> Feed:
+    return Feed(pair=Pair(pair), **{"min_price": Decimal("0.2"), **rules})  # type: ignore[arg-type]
+
+
+def group(*pairs: str, name: str = "majors", **rules: object) -> Group:
+    return Group(name=name, feeds=tuple(feed(pair, **rules) for pair in pairs))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A catalogue entry as far as candidates look at it."""
+
+    name: str
+    pairs: tuple[Pair, ...]
+    host: str = ""
+
+    @property
+    def base_url(self) -> str:
+        return f"https://{self.host or self.name}.example"
+
+    def request_path(self, pair: Pair) -> str:
+        return f"/{pair.slug}"
+
+
+def catalogue(**served: str) -> dict[str, Entry]:
+    """`catalogue(kraken="BTC/USD USDT/USD")`."""
+    return {name: Entry(name, tuple(Pair(pair) for pair in pairs.split())) for name, pairs in served.items()}
+
+
+@dataclass(frozen=True)
+class Slow:
+    """Answers with `price` after `seconds`."""
+
+    price: str
+    seconds: float
+
+
+@dataclass
+class FakePool:
+    """Sources that answer as told. answers: by source and pair; what is not there is unsupported. asked: in order."""
+
+    answers: dict[tuple[str, str], str | FailureCode | Slow | BaseException | None]
+    now: Callable[[], int] = lambda: NOW
+    asked: list[Candidate] = field(default_factory=list)
+
+    async def fetch(self, source: str, pair: Pair, *, deadline: float) -> Reading | SourceFailure:
+        self.asked.append(Candidate(source, pair))
+        answer = self.answers.get((source, pair), FailureCode.UNSUPPORTED)
+        if answer is None:
+            await asyncio.Event().wait()
+        if isinstance(answer, BaseException):
+            raise answer
+        if isinstance(answer, Slow):
+            await asyncio.sleep(answer.seconds)
+            answer = answer.price
+        if isinstance(answer, FailureCode):
+            return SourceFailure(pair=pair, source=source, code=answer, detail="as told")
+        assert answer is not None
+        ticker = Ticker(last=Decimal(answer))
+        return Reading(source=source, pair=pair, ticker=ticker, received_ms=self.now(), elapsed_ms=1)
+
+
+@dataclass
+class FakeChain:
+    """One group on a chain. standing: scaled answers by pair, all observed at `last_moment`. down: nothing answers."""
+
+    group: Group
+    signers: tuple[str, ...] = (SIGNER.address,)
+    last_moment: int = 0
+    standing: Mapping[Pair, int] = field(default_factory=dict)
+    decimals: int = 8
+    down: bool = False
+    hangs: bool = False
+    deployment: Deployment = DEPLOYMENT
+    domain: Domain = DOMAIN
+
+    async def _answers(self) -> None:
+        await asyncio.sleep(0)
+        if self.hangs:
+            await asyncio.Event().wait()
+        if self.down:
+            raise RpcUnavailableError("http://127.0.0.1:1 refuses the connection")
+
+    async def group_state(self, group: str) -> GroupState:
+        await self._answers()
+        return GroupState(
+            group=group,
+            group_hash="0x" + "c3" * 32,
+            version=1,
+            last_moment=self.last_moment,
+            round=1 if self.last_moment else 0,
+            accepted_block=5,
+            paused=False,
+            threshold=3,
+            f=1,
+            max_age_ms=60_000,
+            signers=self.signers,
+            feeds=tuple(FeedOnChain(each.pair, self.decimals, 3, 50, 60) for each in self.group.feeds),
+            block_timestamp=NOW // 1000,
+        )
+
+    async def read_group(self, group: str) -> GroupReading:
+        await self._answers()
+        return GroupReading(
+            group=group,
+            mode=Mode.TEST,
+            group_hash="0x" + "c3" * 32,
+            version=1,
+            round=1,
+            moment=self.last_moment,
+            accepted_block=5,
+            block_timestamp=NOW // 1000,
+            paused=False,
+            pairs=tuple(each.pair for each in self.group.feeds),
+            answers={pair: self._answer(pair, value) for pair, value in self.standing.items()},
+        )
+
+    def _answer(self, pair: Pair, value: int) -> Answer:
+        return Answer(
+            pair=pair,
+            value=value,
+            decimals=self.decimals,
+            price=from_scaled(value, self.decimals),
+            round=1,
+            observed_ms=self.last_moment,
+            updated_at=self.last_moment // 1000,
+            spread_bps=0,
+            contributors=3,
+            status=AnswerStatus.FRESH,
+            heartbeat_s=60,
+            stale_after_s=120,
+        )
+
+    async def ping(self) -> str:
+        await self._answers()
+        return "chain 31337 at block 5"
+
+
+@dataclass
+class MemoryReportStore:
+    """The store's rules without a database; `broken` makes it fail, `hangs` makes it silent."""
+
+    kept: dict[ReportKey, bytes] = field(default_factory=dict)
+    broken: bool = False
+    hangs: bool = False
+
+    async def _works(self) -> None:
+        if self.hangs:
+            await asyncio.Event().wait()
+        if self.broken:
+            raise ReportStoreError("sqlite: disk is full; check store.url and that the database runs")
+
+    async def start(self) -> None:
+        await self._works()
+
+    async def put(self, key: ReportKey, report: bytes) -> bytes:
+        await self._works()
+        if key in self.kept:
+            return self.kept[key]
+        last = await self.last_moment(key.deployment, key.group, key.reporter) or 0
+        if key.moment <= last:
+            raise MomentPassedError(key.moment, last)
+        self.kept[key] = report
+        return report
+
+    async def get(self, key: ReportKey) -> bytes | None:
+        await self._works()
+        return self.kept.get(key)
+
+    async def last_moment(self, deployment: str, group: str, reporter: str) -> int | None:
+        mine = (deployment, group, reporter)
+        moments = [key.moment for key in self.kept if (key.deployment, key.group, key.reporter) == mine]
+        return max(moments, default=None)
+
+    async def prune(self) -> int:
+        return 0
+
+    async def ping(self) -> str:
+        await self._works()
+        return "memory"
+
+    async def close(self) -> None:
+        return None
