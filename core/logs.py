@@ -43,7 +43,8 @@ def configure_logging(level: str = "info", style: str = "auto") -> None:
         cache_logger_on_first_use=True,
     )
     final: list[Any] = (
-        [structlog.dev.ConsoleRenderer()]
+        # plain: the pretty tracebacks show local variables, keys among them, and take a second to draw
+        [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
         if console
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
@@ -56,7 +57,7 @@ def configure_logging(level: str = "info", style: str = "auto") -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for noisy in ("httpx", "httpcore", "pika", "aiosqlite", "web3", "uvicorn.error", "asyncio"):
+    for noisy in ("httpx", "httpcore", "aiosqlite", "web3", "uvicorn.error", "asyncio"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
     logging.getLogger("pika").setLevel(logging.CRITICAL)  # it logs one refused connection seven times; broker.link once
 

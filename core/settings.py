@@ -21,6 +21,8 @@ from core.errors import ConfigurationError
 from core.types import Feed, Group, Mode, Pair
 
 PREFIX = "FAIRMARK_"
+NOT_SETTINGS = {"FAIRMARK_CONFIG", "FAIRMARK_REQUIRE_SERVICES"}
+"""Variables that name the file itself, or steer the tests."""
 Port = Annotated[int, Field(ge=0, le=65_535)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
 Address = Annotated[str, Field(pattern=r"^0x[0-9a-fA-F]{40}$")]
@@ -329,7 +331,7 @@ def secret(value: SecretStr | None, file: Path | None, what: str) -> str:
     if value is not None:
         return value.get_secret_value()
     if file is None:
-        variable = PREFIX + what.upper().replace(".", "__")
+        variable = PREFIX + what.upper().replace(".", "__").replace("-", "_")
         raise ConfigurationError([f"{what}: missing; set {variable}, or {what}_file to a file that holds it"])
     try:
         return file.read_text(encoding="utf-8").strip()
@@ -349,7 +351,7 @@ def _secrets_in_file(tree: Mapping[str, Any], path: str = "") -> list[str]:
 
 def _overlay(tree: dict[str, Any], environ: Mapping[str, str]) -> None:
     for variable, value in environ.items():
-        if not variable.startswith(PREFIX) or variable.startswith(PREFIX + "REQUIRE_"):
+        if not variable.startswith(PREFIX) or variable in NOT_SETTINGS:
             continue
         *parents, leaf = variable[len(PREFIX) :].lower().split("__")
         node = tree
