@@ -10,7 +10,7 @@ from decimal import Decimal
 import structlog
 
 from contracts import Answer, AnswerStatus, Domain, FeedOnChain, GroupReading, GroupState, LocalSigner
-from contracts.errors import RpcUnavailableError
+from contracts.errors import CallRevertedError, RpcUnavailableError
 from core.median import from_scaled
 from core.types import Deployment, FailureCode, Feed, Group, Mode, Pair, SourceFailure
 from fetchers.candidates import Candidate
@@ -119,6 +119,8 @@ class FakeChain:
 
     async def group_state(self, group: str) -> GroupState:
         await self._answers()
+        if group != self.group.name:
+            raise CallRevertedError("UnknownGroup")
         return GroupState(
             group=group,
             group_hash="0x" + "c3" * 32,

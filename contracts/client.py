@@ -1,0 +1,238 @@
+"""The one Python client of `FairmarkOracle`: state before a round, submission, and every answer in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from eth_utils.address import to_checksum_address
+
+from contracts import artifacts
+from contracts.abi import Abi
+from contracts.deployments import DeploymentRecord
+from contracts.errors import (
+    CallRevertedError,
+    ContractError,
+    DeploymentMismatchError,
+    MalformedReportError,
+    RoundRefusedError,
+    RpcRejectedError,
+)
+from contracts.readings import Answer, AnswerStatus, FeedOnChain, GroupReading, GroupState, Receipt
+from contracts.report import DOMAIN_VERSION, Domain, LocalSigner, Signer, bytes32, pack_prices, split_signature
+from contracts.rpc import Rpc
+from contracts.transactions import TransactionSender, wait_receipt
+from core.median import from_scaled
+from core.types import Deployment, Mode, Pair, SignedReport
+
+SIMULATE_AT = "pending"
+"""A simulation sees the time of the block it would be mined in. At `latest` it would see the last block's, and on a
+chain that was idle for more than 30 s every moment would lie in the future."""
+
+
+class OracleClient:
+    """One deployment of the oracle. Build it with `connect`."""
+
+    def __init__(self, rpc: Rpc, record: DeploymentRecord, mode: Mode) -> None:
+        self.rpc = rpc
+        self.record = record
+        self.mode = mode
+        self.deployment = Deployment(chain_id=record.chain_id, address=record.address, block_hash=record.block_hash)
+        self.domain = Domain(mode, record.chain_id, record.address)
+        self.abi: Abi = artifacts.load("FairmarkOracle").abi
+
+    @classmethod
+    async def connect(cls, url: str, record: DeploymentRecord, mode: Mode, *, timeout_s: float = 5.0) -> OracleClient:
+        """A client that has seen the contract: right chain, right history, right mode.
+
+        timeout_s bounds each call made later, too. Raises `DeploymentMismatchError` or `RpcUnavailableError`.
+        """
+        client = cls(Rpc(url, timeout_s=timeout_s), record, mode)
+        try:
+            await client._verify()
+        except BaseException:
+            await client.close()
+            raise
+        return client
+
+    async def _verify(self) -> None:
+        record = self.record
+        if record.mode != self.mode:
+            raise DeploymentMismatchError(f"the record is of a {record.mode} deployment, not of a {self.mode} one")
+        if (chain_id := await self.rpc.quantity("eth_chainId")) != record.chain_id:
+            raise DeploymentMismatchError(f"{self.rpc.url} is chain {chain_id}, the record's is {record.chain_id}")
+        block = await self.rpc.call("eth_getBlockByNumber", hex(record.block_number), False)
+        if block is None or block["hash"] != record.block_hash:
+            raise DeploymentMismatchError(
+                f"block {record.block_number} is not the record's {record.block_hash}: this chain has another history; "
+                "deploy again, or name the node that the record was made with"
+            )
+        if len(await self.rpc.call("eth_getCode", record.address, "latest")) <= 2:
+            raise DeploymentMismatchError(f"no contract stands at {record.address}")
+        _, name, version, domain_chain, contract, _, _ = await self._read("eip712Domain")
+        wanted = (self.domain.name, DOMAIN_VERSION, record.chain_id, record.address.lower())
+        if (name, version, domain_chain, contract.lower()) != wanted:
+            raise DeploymentMismatchError(
+                f"{record.address} signs as {name!r} version {version}, not as {self.domain.name!r}: "
+                "wrong mode, or another contract"
+            )
+
+    async def group_state(self, group: str) -> GroupState:
+        """One call. Raises `CallRevertedError` named `UnknownGroup`, or `RpcUnavailableError`."""
+        (info,) = await self._read("groupInfo", bytes32(group))
+        (_, version, group_hash, round_, moment, block, threshold, f, max_age_ms, paused, timestamp, signers, feeds) = (
+            info
+        )
+        return GroupState(
+            group=group,
+            group_hash="0x" + group_hash.hex(),
+            version=version,
+            last_moment=moment,
+            round=round_,
+            accepted_block=block,
+            paused=paused,
+            threshold=threshold,
+            f=f,
+            max_age_ms=max_age_ms,
+            signers=tuple(to_checksum_address(signer) for signer in signers),
+            feeds=tuple(FeedOnChain(_pair(id_), *rest) for id_, *rest in feeds),
+            block_timestamp=timestamp,
+        )
+
+    async def read_group(self, group: str) -> GroupReading:
+        """Every answer of the group, in one call. Raises as `group_state` does."""
+        (reading,) = await self._read("readGroup", bytes32(group))
+        group_hash, version, round_, moment, block, paused, timestamp, feeds = reading
+        answers = [_answer(feed) for feed in feeds]
+        return GroupReading(
+            group=group,
+            mode=self.mode,
+            group_hash="0x" + group_hash.hex(),
+            version=version,
+            round=round_,
+            moment=moment,
+            accepted_block=block,
+            block_timestamp=timestamp,
+            paused=paused,
+            pairs=tuple(answer.pair for answer in answers),
+            answers={answer.pair: answer for answer in answers if answer.value},
+        )
+
+    async def owner(self) -> str:
+        """Who configures the oracle. Raises `RpcUnavailableError`."""
+        (owner,) = await self._read("owner")
+        return to_checksum_address(owner)
+
+    async def pending_owner(self) -> str:
+        """Who is offered ownership and has not accepted it; the zero address: nobody. Raises `RpcUnavailableError`."""
+        (owner,) = await self._read("pendingOwner")
+        return to_checksum_address(owner)
+
+    async def round_transaction(self, group: str, round_: int, block: int) -> str | None:
+        """The transaction that made a round, looked for in `block` (its `accepted_block`) only; None when not there."""
+        topics = [self.abi.topic("RoundAccepted"), "0x" + bytes32(group).hex(), f"0x{round_:064x}"]
+        wanted = {"address": self.record.address, "fromBlock": hex(block), "toBlock": hex(block), "topics": topics}
+        logs = await self.rpc.call("eth_getLogs", wanted)
+        return str(logs[0]["transactionHash"]) if logs else None
+
+    def build_submission(self, group: str, reports: Sequence[SignedReport], hints: bytes) -> bytes:
+        """The calldata of `submit`. `reports` ascending by signer (`report.in_signer_order`), hints by `median_hints`.
+
+        All reports must be of one moment and previous moment. Raises `MalformedReportError` or `InvalidSignatureError`.
+        """
+        if not reports:
+            raise MalformedReportError("a submission needs reports")
+        first = reports[0]
+        if any((r.previous_moment, r.moment) != (first.previous_moment, first.moment) for r in reports):
+            raise MalformedReportError("the reports are not of one moment")
+        packed = [
+            (r.unchanged, bytes.fromhex(r.evidence_root[2:]), pack_prices(r.prices), *split_signature(r.signature))
+            for r in reports
+        ]
+        return self.abi.call("submit", bytes32(group), first.previous_moment, first.moment, packed, hints)
+
+    async def simulate(self, calldata: bytes, sender: str) -> None:
+        """Run a submission without sending it. Raises `RoundRefusedError` with the custom error's name."""
+        try:
+            await self._eth_call(calldata, SIMULATE_AT, sender)
+        except CallRevertedError as error:
+            raise RoundRefusedError(error.name, error.arguments) from None
+
+    def sender(self, key: str | Signer) -> TransactionSender:
+        """Who sends this client's transactions: a private key in hex, or a signer. Make one for each key; keep it."""
+        signer = LocalSigner(key) if isinstance(key, str) else key
+        return TransactionSender(self.rpc, signer, self.record.chain_id)
+
+    async def submit(self, calldata: bytes, sender: TransactionSender, *, gas: int | None = None) -> str:
+        """Send a submission; the transaction's hash. gas: the limit; default: a bound by the reports and feeds in it.
+
+        Raises `TransactionFailedError` or `RpcUnavailableError`.
+        """
+        return await sender.send(self.record.address, calldata, gas=gas or gas_limit(calldata))
+
+    async def wait_receipt(self, transaction: str, timeout_s: float) -> Receipt:
+        """Raises `ReceiptTimeoutError` or `RpcUnavailableError`. A reverted transaction's receipt has `ok` False."""
+        return await wait_receipt(self.rpc, transaction, timeout_s)
+
+    async def block_number(self) -> int:
+        return await self.rpc.quantity("eth_blockNumber")
+
+    async def ping(self) -> str:
+        """A short detail for `/health`. Raises `RpcUnavailableError`."""
+        return f"chain {self.record.chain_id} at block {await self.block_number()}"
+
+    async def close(self) -> None:
+        await self.rpc.close()
+
+    async def _read(self, function: str, *arguments: Any) -> tuple[Any, ...]:
+        return self.abi.result(function, await self._eth_call(self.abi.call(function, *arguments), "latest"))
+
+    async def _eth_call(self, calldata: bytes, block: str, sender: str | None = None) -> bytes:
+        call = {"to": self.record.address, "data": "0x" + calldata.hex()} | ({"from": sender} if sender else {})
+        try:
+            result = await self.rpc.call("eth_call", call, block)
+        except RpcRejectedError as error:
+            if (data := revert_data(error)) is None:
+                raise
+            raise CallRevertedError(*self.abi.error(data)) from None
+        return bytes.fromhex(result[2:])
+
+
+def revert_data(error: RpcRejectedError) -> bytes | None:
+    """What a call reverted with, or None when the node refused for a reason of its own."""
+    data = error.data.get("data") if isinstance(error.data, dict) else error.data
+    if isinstance(data, str) and data.startswith("0x"):
+        return bytes.fromhex(data[2:])
+    return b"" if "revert" in error.rpc_message.lower() else None
+
+
+def gas_limit(calldata: bytes) -> int:
+    """A bound on what `submit` costs: signatures, counting, and two slots written for each feed. In gas."""
+    reports_at, hints_at = (int.from_bytes(calldata[4 + 32 * i : 36 + 32 * i], "big") for i in (3, 4))
+    k, n = (int.from_bytes(calldata[4 + at : 36 + at], "big") for at in (reports_at, hints_at))
+    return 150_000 + 40 * len(calldata) + 12_000 * k + n * (35_000 + 600 * k)
+
+
+def _answer(feed: tuple[Any, ...]) -> Answer:
+    id_, decimals, status, heartbeat, stale_after, value, round_, moment, updated_at, spread, contributors = feed
+    return Answer(
+        pair=_pair(id_),
+        value=value,
+        decimals=decimals,
+        price=from_scaled(value, decimals),
+        round=round_,
+        observed_ms=moment,
+        updated_at=updated_at,
+        spread_bps=spread,
+        contributors=contributors,
+        status=AnswerStatus(status),
+        heartbeat_s=heartbeat,
+        stale_after_s=stale_after,
+    )
+
+
+def _pair(id_: bytes) -> Pair:
+    try:
+        return Pair(id_.rstrip(b"\0").decode("ascii"))
+    except ValueError as error:
+        raise ContractError(f"feed 0x{id_.hex()} is not named like a pair: was it configured by hand?") from error

@@ -1,0 +1,103 @@
+"""The contracts room's exception tree.
+
+ContractError
+├── RpcUnavailableError        the node does not answer, or answers nonsense
+├── RpcRejectedError           the node answers with an error of its own
+├── CallRevertedError          the chain would revert the call
+│   └── RoundRefusedError      … and it is a round that the contract refuses
+├── TransactionFailedError     a transaction was mined and failed, or was not mined in time
+│   └── ReceiptTimeoutError
+├── DeploymentMismatchError    what stands on the chain is not what the record, or the mode, says
+├── MalformedReportError       fields that cannot be hashed into a report
+├── InvalidSignatureError      no signature, or one that the contract would refuse
+└── ArtifactError              an artifact is missing, or is not built from the sources beside it
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from core.errors import FairmarkError
+
+
+class ContractError(FairmarkError):
+    """Base of what goes wrong between this process and the chain."""
+
+    code = "contract"
+
+
+class RpcUnavailableError(ContractError):
+    """The node cannot be reached, did not answer in time, or did not answer in JSON-RPC. Trying again may help."""
+
+    code = "chain_unavailable"
+
+
+class RpcRejectedError(ContractError):
+    """The node answered with an error. `rpc_code`, `data`: as the node gave them."""
+
+    code = "chain_rejected"
+
+    def __init__(self, method: str, message: str, rpc_code: int, data: Any = None) -> None:
+        self.method = method
+        self.rpc_message = message
+        self.rpc_code = rpc_code
+        self.data = data
+        super().__init__(f"{method}: the node answered {rpc_code}: {message}")
+
+
+class CallRevertedError(ContractError):
+    """The chain would revert this call. `name`: the custom error, `arguments`: its values in order."""
+
+    code = "call_reverted"
+
+    def __init__(self, name: str, arguments: tuple[Any, ...] = ()) -> None:
+        self.name = name
+        self.arguments = arguments
+        listed = ", ".join(f"0x{value.hex()}" if isinstance(value, bytes) else str(value) for value in arguments)
+        super().__init__(f"{name}({listed})")
+
+
+class RoundRefusedError(CallRevertedError):
+    """The contract would refuse this round; `name` says why (`StaleMoment`, `UnexpectedPreviousMoment`, …)."""
+
+    code = "round_refused"
+
+
+class TransactionFailedError(ContractError):
+    """A transaction was mined and reverted, or could not be sent."""
+
+    code = "transaction_failed"
+
+
+class ReceiptTimeoutError(TransactionFailedError):
+    """A transaction was sent, and no block had it within the wait. It may still be mined."""
+
+    code = "receipt_timeout"
+
+    def __init__(self, transaction: str, timeout_s: float) -> None:
+        self.transaction = transaction
+        super().__init__(f"{transaction} is in no block after {timeout_s:g} s")
+
+
+class DeploymentMismatchError(ContractError):
+    """What stands at the address is not what the record, the mode or the configuration says."""
+
+    code = "deployment_mismatch"
+
+
+class MalformedReportError(ContractError):
+    """A report, a hint or a key with a field out of its range."""
+
+    code = "malformed_report"
+
+
+class InvalidSignatureError(ContractError):
+    """Not a signature that the contract would accept: wrong length, high s, or no key to recover."""
+
+    code = "invalid_signature"
+
+
+class ArtifactError(ContractError):
+    """A contract's artifact is missing or out of date: run `python -m contracts.compile`."""
+
+    code = "artifact"
