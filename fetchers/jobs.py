@@ -1,0 +1,206 @@
+"""One job to one answer: a signed report, or a coded refusal, in time for its budget. Never an exception."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from broker import Job, Refusal, Report
+from broker.messages import decode, encode
+from contracts import Domain, GroupReading, GroupState, Signer
+from contracts.errors import CallRevertedError, ContractError, RpcUnavailableError
+from core.clock import Clock
+from core.logs import Logger
+from core.types import Deployment, Group, Mode
+from fetchers.candidates import Plan
+from fetchers.errors import MomentPassedError, RefusalCode, Refused, ReportStoreError
+from fetchers.fetch import Fetcher, Observation
+from fetchers.report_store import ReportKey, ReportStore
+from fetchers.reporter import check_chain, check_job, scaled_prices, shown_answers, sign
+
+T = TypeVar("T")
+
+MAX_BUDGET_MS = 30_000
+"""No aggregator waits longer, and a job that says so must not hold its place here."""
+PUBLISH_MS = 150
+"""A report is published this long before its job's budget ends at the latest."""
+SIGNING_MS = 30
+"""What the checks, the signature and the store are given of the budget, after the sources' time is over."""
+
+
+class Chain(Protocol):
+    """What a fetcher needs of its own node: `contracts.OracleClient` has it. Raises `ContractError`s."""
+
+    @property
+    def deployment(self) -> Deployment: ...
+    @property
+    def domain(self) -> Domain: ...
+
+    async def group_state(self, group: str) -> GroupState: ...
+    async def read_group(self, group: str) -> GroupReading: ...
+    async def ping(self) -> str: ...
+
+
+class JobDesk:
+    """Answers jobs for one fetcher. saw: told of every observation, with its group."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        instance: str,
+        mode: Mode,
+        groups: Sequence[Group],
+        plans: Mapping[str, Sequence[Plan]],
+        fetcher: Fetcher,
+        chain: Chain,
+        signer: Signer,
+        store: ReportStore,
+        clock: Clock,
+        logger: Logger,
+        new_id: Callable[[], str],
+        saw: Callable[[str, Observation], None],
+    ) -> None:
+        self._name = name
+        self._instance = instance
+        self._mode = mode
+        self._groups = {group.name: group for group in groups}
+        self._plans = plans
+        self._fetcher = fetcher
+        self._chain = chain
+        self._signer = signer
+        self._store = store
+        self._clock = clock
+        self._log = logger
+        self._new_id = new_id
+        self._saw = saw
+        self._last: dict[str, int] = {}  # by group: the latest moment this instance knows to be signed
+
+    async def start(self) -> None:
+        """Learn what has been signed before. Raises `ReportStoreError`."""
+        for group in self._groups:
+            last = await self._store.last_moment(self._chain.deployment.id, group, self._signer.address)
+            self._last[group] = last or 0
+
+    async def answer(self, job: Job) -> Report | Refusal:
+        """The answer to `job`, by `PUBLISH_MS` before its budget ends. Asked again for a moment: the same report."""
+        loop = asyncio.get_running_loop()
+        received = loop.time()
+        seen: list[Observation] = []
+
+        def refusal(code: RefusalCode, detail: str) -> Refusal:
+            return Refusal(
+                id=self._new_id(),
+                attempt=job.attempt,
+                deployment=self._chain.deployment.id,
+                mode=self._mode,
+                fetcher=self._name,
+                instance=self._instance,
+                reporter=self._signer.address,
+                moment=job.moment,
+                code=code,
+                detail=detail[:500],
+                quotes=seen[0].quotes if seen else (),
+                failures=seen[0].failures if seen else (),
+                elapsed_ms=round((loop.time() - received) * 1000),
+            )
+
+        try:
+            return await self._report(job, received, seen)
+        except Refused as error:
+            return refusal(error.reason, error.detail)
+        except MomentPassedError as error:
+            self._last[job.group] = max(self._last.get(job.group, 0), error.last)
+            return refusal(RefusalCode.MOMENT_PASSED, str(error))
+        except ContractError as error:
+            return refusal(RefusalCode.CHAIN_UNAVAILABLE, f"{error.code}: {error}")
+        except ReportStoreError as error:
+            return refusal(RefusalCode.STORE_UNAVAILABLE, str(error))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the aggregator need not wait for us
+            self._log.exception("job_failed", job=job.id, attempt=job.attempt)
+            return refusal(RefusalCode.INTERNAL, f"{type(error).__name__}: {error}")
+
+    async def _report(self, job: Job, received: float, seen: list[Observation]) -> Report:
+        loop = asyncio.get_running_loop()
+        deployment = self._chain.deployment.id
+        now_ms = self._clock.now_ms()
+        group = check_job(job, self._groups, deployment=deployment, mode=self._mode, now_ms=now_ms)
+        until = received + (min(job.budget_ms, MAX_BUDGET_MS) - PUBLISH_MS) / 1000
+        deadline = until - SIGNING_MS / 1000
+        key = ReportKey(deployment=deployment, group=group.name, reporter=self._signer.address, moment=job.moment)
+        if job.moment <= self._last.get(group.name, 0):
+            return self._again(await self._kept(key, until), job)
+        if deadline <= loop.time():
+            least = PUBLISH_MS + SIGNING_MS
+            raise Refused(
+                RefusalCode.BUDGET_TOO_SHORT, f"{job.budget_ms} ms leave no time to ask: {least} go elsewhere"
+            )
+
+        fetching = asyncio.create_task(self._fetcher.fetch(self._plans[group.name], job.moment, deadline))
+        try:
+            state = await self._state(group.name, deadline)
+            check_chain(state, group, self._signer.address, job.moment)
+            observation = await fetching
+        except ContractError:
+            seen.append(await fetching)  # what the sources said still belongs to the record
+            raise
+        finally:
+            if not fetching.done():
+                fetching.cancel()
+                await asyncio.wait([fetching])
+        seen.append(observation)
+        self._saw(group.name, observation)
+        prices = scaled_prices(group.feeds, observation.answers)
+        report = Report(
+            id=self._new_id(),
+            attempt=job.attempt,
+            deployment=deployment,
+            mode=self._mode,
+            fetcher=self._name,
+            instance=self._instance,
+            signed=sign(self._signer, self._chain.domain, state, job.moment, prices),
+            answers=shown_answers(group.feeds, prices),
+            quotes=observation.quotes,
+            failures=observation.failures,
+            elapsed_ms=round((loop.time() - received) * 1000),
+        )
+        # Signed, but not out of this process: it leaves only if the store says that this one is the one.
+        mine = encode(report)
+        kept = await self._in_time(self._store.put(key, mine), until)
+        self._last[group.name] = max(self._last.get(group.name, 0), job.moment)
+        return report if kept == mine else self._again(kept, job)
+
+    async def _state(self, group: str, deadline: float) -> GroupState:
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await self._chain.group_state(group)
+        except CallRevertedError as error:
+            raise Refused(
+                RefusalCode.CONFIGURATION_MISMATCH, f"the contract refuses to tell of {group}: {error}"
+            ) from error
+        except TimeoutError:
+            raise RpcUnavailableError("this fetcher's node did not answer within the job's budget") from None
+
+    async def _kept(self, key: ReportKey, until: float) -> bytes:
+        kept = await self._in_time(self._store.get(key), until)
+        if kept is None:
+            raise MomentPassedError(key.moment, self._last[key.group])
+        return kept
+
+    @staticmethod
+    async def _in_time(storing: Coroutine[object, object, T], until: float) -> T:
+        try:
+            async with asyncio.timeout_at(until):
+                return await storing
+        except TimeoutError:
+            raise ReportStoreError("the store did not answer within the job's budget") from None
+
+    def _again(self, kept: bytes, job: Job) -> Report:
+        """The report as it was signed, addressed to whoever asks now."""
+        report = decode(kept)
+        if not isinstance(report, Report):
+            raise ReportStoreError(f"the store holds a {type(report).__name__} where a report belongs")
+        return report if report.attempt == job.attempt else msgspec.structs.replace(report, attempt=job.attempt)
