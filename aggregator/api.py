@@ -1,0 +1,207 @@
+"""The aggregator's API, for the BFF and for operators. Every call but `core.ops`'s endpoints carries a bearer token."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Path, Query, Response, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from pydantic import BaseModel
+
+from aggregator.attempts import AttemptRecord, Cause, State
+from aggregator.joining import Desk
+from aggregator.recorder import Recorder
+from aggregator.running import Running
+from core import codec
+from core.clock import Clock
+from core.ops import VERSION, Ops, add_ops_routes
+from core.problems import Problem, install_problem_handlers, problem_responses
+
+OLDEST_ARRIVAL_MS = 10_000
+"""A request says when it arrived at the front; it cannot have waited longer than this."""
+
+BEARER = HTTPBearer(auto_error=False)
+GroupName = Annotated[str, Path(pattern=r"^[a-z][a-z0-9-]{0,30}$", examples=["majors"])]
+
+
+class AttemptSummary(BaseModel):
+    """An attempt in short. Prices are strings. `code` is null unless it failed; `round` unless it was accepted."""
+
+    id: str
+    group: str
+    mode: str
+    cause: str
+    state: State
+    code: str | None
+    detail: str
+    moment: int
+    started_ms: int
+    ended_ms: int | None
+    round: int | None
+    transaction: str | None
+    block: int | None
+    answers: dict[str, str]
+    feeds_without_answer: dict[str, str]
+    total_ms: float | None
+
+
+class GroupSummary(BaseModel):
+    """A group, with the last round that this aggregator knows of, and the attempt that is open."""
+
+    group: str
+    feeds: list[str]
+    f: int
+    threshold: int
+    reporters: int | None
+    round: int | None
+    last_moment: int | None
+    open_attempt: str | None
+
+
+def summary(record: AttemptRecord) -> dict[str, Any]:
+    """`AttemptSummary` of a record."""
+    return {
+        "id": record.id,
+        "group": record.group,
+        "mode": record.mode,
+        "cause": record.cause,
+        "state": record.state,
+        "code": record.code,
+        "detail": record.detail,
+        "moment": record.moment,
+        "started_ms": record.started_ms,
+        "ended_ms": record.ended_ms,
+        "round": record.round,
+        "transaction": record.transaction,
+        "block": record.block,
+        "answers": {pair: answer.price for pair, answer in record.answers.items()},
+        "feeds_without_answer": record.feeds_without_answer,
+        "total_ms": record.timings_ms.get("total"),
+    }
+
+
+def _json(body: object, status: int = 200, **headers: str) -> Response:
+    return Response(codec.encode(body), status, headers, "application/json")
+
+
+def build_app(
+    *,
+    desks: Mapping[str, Desk],
+    open_attempts: Mapping[str, Running],
+    recorder: Recorder,
+    ops: Ops,
+    clock: Clock,
+    token: str,
+) -> FastAPI:
+    """The application. `token` must not be empty."""
+    if not token:
+        raise ValueError("the API needs a token")
+    app = FastAPI(title="Fairmark aggregator", version=VERSION, description=__doc__)
+    install_problem_handlers(app)
+    add_ops_routes(app, ops)
+    expected = token.encode()
+
+    async def authorised(
+        credentials: Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)],
+    ) -> None:
+        given = credentials.credentials.encode() if credentials is not None else b""
+        if not hmac.compare_digest(given, expected):
+            raise Problem(
+                401,
+                "unauthorized",
+                "A token is needed",
+                "send `Authorization: Bearer <token>` with the aggregator's token",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+
+    def desk_of(group: str) -> Desk:
+        if (desk := desks.get(group)) is None:
+            raise Problem(404, "unknown_group", "No such group", f"{group!r} is not configured", known=sorted(desks))
+        return desk
+
+    guarded: dict[str, Any] = {"dependencies": [Depends(authorised)], "tags": ["rounds"]}
+
+    @app.post(
+        "/v1/groups/{group}/refresh",
+        summary="Join or start an attempt, and wait for its end",
+        response_model=AttemptSummary,
+        responses={202: {"model": AttemptSummary}, **problem_responses(401, 404, 422, 503)},
+        **guarded,
+    )
+    async def refresh(
+        group: GroupName,
+        wait_ms: Annotated[int, Query(ge=0, le=60_000, description="longest wait")] = 9_000,
+        arrived_ms: Annotated[
+            int | None, Query(description="when the client's request arrived at the front; default: now")
+        ] = None,
+    ) -> Response:
+        """200 when the attempt has ended, accepted or failed (`state`, `code`); 202 while it still runs."""
+        desk = desk_of(group)
+        now = clock.now_ms()
+        arrived = now if arrived_ms is None else min(max(arrived_ms, now - OLDEST_ARRIVAL_MS), now)
+        running = desk.request(arrived, Cause.REQUEST)
+        record = await desk.wait(running, wait_ms / 1000)
+        where = f"/v1/attempts/{record.id}"
+        return _json(summary(record), 200 if running.done.done() else 202, location=where)
+
+    @app.get(
+        "/v1/attempts/{attempt}",
+        summary="The whole record of an attempt, also while it runs",
+        responses=problem_responses(401, 404, 422, 503),
+        **guarded,
+    )
+    async def attempt_by_id(
+        attempt: Annotated[str, Path(pattern=r"^[0-9a-f]{32}$", examples=["0123456789abcdef0123456789abcdef"])],
+    ) -> Response:
+        running = open_attempts.get(attempt)
+        record = running.record if running is not None else await recorder.get(attempt)
+        if record is None:
+            raise Problem(404, "unknown_attempt", "No such attempt", f"no record of attempt {attempt} is kept here")
+        return _json(record)
+
+    @app.get(
+        "/v1/groups/{group}/rounds/{number}",
+        summary="The whole record of the attempt that made a round",
+        responses=problem_responses(401, 404, 422, 503),
+        **guarded,
+    )
+    async def attempt_by_round(group: GroupName, number: Annotated[int, Path(ge=1, lt=2**63)]) -> Response:
+        desk_of(group)
+        record = await recorder.by_round(group, number)
+        if record is None:
+            detail = f"no record of round {number} of group {group} is kept here: not made yet, pruned, or another's"
+            raise Problem(404, "unknown_round", "No such round", detail)
+        return _json(record)
+
+    @app.get(
+        "/v1/groups/{group}/attempts",
+        summary="The newest attempts of a group, in short",
+        response_model=list[AttemptSummary],
+        responses=problem_responses(401, 404, 422, 503),
+        **guarded,
+    )
+    async def attempts(group: GroupName, limit: Annotated[int, Query(ge=1, le=200)] = 20) -> Response:
+        desk_of(group)
+        return _json([summary(record) for record in await recorder.latest(group, limit)])
+
+    @app.get("/v1/groups", summary="The groups", response_model=list[GroupSummary], **guarded)
+    async def groups() -> Response:
+        return _json([_group(desk) for desk in desks.values()])
+
+    return app
+
+
+def _group(desk: Desk) -> dict[str, Any]:
+    group, known = desk.engine.group, desk.engine.known
+    return {
+        "group": group.name,
+        "feeds": [feed.pair for feed in group.feeds],
+        "f": known.f if known else group.f,
+        "threshold": known.threshold if known else group.threshold,
+        "reporters": len(known.signers) if known else None,
+        "round": known.round if known else None,
+        "last_moment": known.last_moment if known else None,
+        "open_attempt": desk.open.id if desk.open else None,
+    }

@@ -1,0 +1,188 @@
+"""An attempt: one try to move a group. Its states, and the record that is kept of it whatever becomes of it.
+
+queued → claimed → collecting → validating → submitting → confirming → accepted
+   └─────────┴──────────┴────────────┴────────────┴────────────┴────→ failed
+"""
+
+from __future__ import annotations
+
+import uuid
+from decimal import Decimal
+from enum import StrEnum
+
+import msgspec
+from msgspec import Struct
+
+from aggregator.errors import InvalidTransitionError
+from core.types import Mode, Pair, Quote, SignedReport, SourceFailure
+
+MAX_REPORTS = 128
+"""Reports that a record keeps, late ones included."""
+
+
+class State(StrEnum):
+    """Where an attempt is. `ACCEPTED` and `FAILED` are final."""
+
+    QUEUED = "queued"  # waits for the group's open attempt to end; it has no moment yet
+    CLAIMED = "claimed"  # (deployment, group, moment) is ours: no other aggregator runs it
+    COLLECTING = "collecting"  # the job is out, reports come in
+    VALIDATING = "validating"
+    SUBMITTING = "submitting"  # simulated and sent
+    CONFIRMING = "confirming"  # sent: a receipt is awaited
+    ACCEPTED = "accepted"
+    FAILED = "failed"
+
+    @property
+    def final(self) -> bool:
+        return self in (State.ACCEPTED, State.FAILED)
+
+
+_NEXT = {
+    State.QUEUED: State.CLAIMED,
+    State.CLAIMED: State.COLLECTING,
+    State.COLLECTING: State.VALIDATING,
+    State.VALIDATING: State.SUBMITTING,
+    State.SUBMITTING: State.CONFIRMING,
+    State.CONFIRMING: State.ACCEPTED,
+}
+
+
+class Cause(StrEnum):
+    """Why an attempt was made."""
+
+    REQUEST = "request"
+    HEARTBEAT = "heartbeat"
+    DEVIATION = "deviation"
+    START = "start"
+
+
+class FailureReason(StrEnum):
+    """Why an attempt ended without a round. A closed set: records, metrics and clients see these and no others."""
+
+    NO_QUORUM = "no_quorum"  # fewer valid reports than the threshold
+    NO_FEED = "no_feed"  # a quorum of reports, but no feed with enough contributors
+    NOT_CONFIGURED = "not_configured"  # the contract does not know the group
+    CONFIGURATION_MISMATCH = "configuration_mismatch"  # the contract's feeds are not the configured ones
+    HALTED = "halted"  # the contract is paused
+    OVERTAKEN = "overtaken"  # somebody else's round has this moment or a later one
+    ALREADY_CLAIMED = "already_claimed"  # other aggregators run this group's moments
+    BROKER_UNAVAILABLE = "broker_unavailable"
+    UNROUTABLE = "unroutable"  # no fetcher has ever listened for jobs
+    CHAIN_UNAVAILABLE = "chain_unavailable"
+    STORE_UNAVAILABLE = "store_unavailable"
+    ROUND_REFUSED = "round_refused"  # by the contract, in simulation: the detail names its error
+    SUBMISSION_FAILED = "submission_failed"  # the node did not take the transaction, or it was mined and reverted
+    NOT_CONFIRMED = "not_confirmed"  # sent, but in no block within the wait: it may still be mined
+    STOPPED = "stopped"  # the service went down in the middle
+    INTERNAL = "internal"  # our own fault: a bug, logged with its cause
+
+
+class Verdict(StrEnum):
+    """What became of a report."""
+
+    INCLUDED = "included"  # in the submission
+    LEFT_OUT = "left_out"  # valid, but it came after the collection had ended
+    REJECTED = "rejected"  # the code says by which rule
+
+
+class ReportRecord(Struct, frozen=True, kw_only=True):
+    """One report as received, and what became of it.
+
+    signer: recovered from the signature, or None where there is none to recover. arrived_ms: after the job was sent.
+    warnings: for a feed, why this report's price is suspect though the round counted it (the median bears f of them).
+    """
+
+    verdict: Verdict
+    code: str | None
+    detail: str
+    signer: str | None
+    fetcher: str
+    instance: str
+    arrived_ms: int
+    elapsed_ms: int
+    signed: SignedReport
+    answers: dict[str, Decimal]
+    quotes: tuple[Quote, ...]
+    failures: tuple[SourceFailure, ...]
+    warnings: dict[Pair, str] = {}
+
+
+class RefusalRecord(Struct, frozen=True, kw_only=True):
+    """A fetcher's word that it does not sign. It is not signed itself: nothing but the wait's end depends on it."""
+
+    fetcher: str
+    instance: str
+    reporter: str
+    code: str
+    detail: str
+    arrived_ms: int
+    elapsed_ms: int
+    quotes: tuple[Quote, ...]
+    failures: tuple[SourceFailure, ...]
+
+
+class FeedAnswer(Struct, frozen=True, kw_only=True):
+    """What the included reports say of one feed.
+
+    price: the lower median, at the feed's decimals. reporter: whose price it is. spread_bps: (max - min) / median.
+    """
+
+    price: Decimal
+    contributors: int
+    spread_bps: int
+    reporter: str
+
+
+class AttemptRecord(Struct, frozen=True, kw_only=True):
+    """Everything that is kept of an attempt, public as it is.
+
+    code: None, or a `FailureReason` once it failed. timings_ms: milliseconds each step took, `total` among them.
+    feeds_without_answer: for each feed left alone, why. hints: 0x-hex, for each feed the index of its median among the
+    included reports, 255 where it is left alone. reports: in the order of arrival.
+    """
+
+    id: str
+    deployment: str
+    mode: Mode
+    group: str
+    cause: Cause
+    state: State
+    started_ms: int
+    moment: int = 0
+    ended_ms: int | None = None
+    code: str | None = None
+    detail: str = ""
+    previous_moment: int | None = None
+    timings_ms: dict[str, float] = {}
+    reports: tuple[ReportRecord, ...] = ()
+    refusals: tuple[RefusalRecord, ...] = ()
+    hints: str | None = None
+    answers: dict[Pair, FeedAnswer] = {}
+    feeds_without_answer: dict[Pair, str] = {}
+    round: int | None = None
+    transaction: str | None = None
+    block: int | None = None
+    gas_used: int | None = None
+    relayer: str | None = None
+
+    def moved(self, to: State, **changes: object) -> AttemptRecord:
+        """The record in its next state. Raises `InvalidTransitionError` for a step that the diagram does not have."""
+        allowed = not self.state.final and (to is State.FAILED or _NEXT.get(self.state) is to)
+        if not allowed:
+            raise InvalidTransitionError(f"attempt {self.id} cannot go from {self.state} to {to}")
+        return msgspec.structs.replace(self, state=to, **changes)
+
+    def failed(self, reason: FailureReason, detail: str, at_ms: int) -> AttemptRecord:
+        """The record of an attempt that ended without a round."""
+        return self.moved(State.FAILED, code=str(reason), detail=detail, ended_ms=at_ms)
+
+    def with_late(self, report: ReportRecord) -> AttemptRecord:
+        """The record with a report that came too late, unless it holds that already, or `MAX_REPORTS`."""
+        if len(self.reports) >= MAX_REPORTS or any(one.signed == report.signed for one in self.reports):
+            return self
+        return msgspec.structs.replace(self, reports=(*self.reports, report))
+
+
+def new_attempt_id() -> str:
+    """32 hex digits, unique."""
+    return uuid.uuid4().hex

@@ -1,0 +1,153 @@
+"""The reports of one open attempt, and when there are enough of them.
+
+Collecting ends when every member has answered, or a grace after a quorum, or at the deadline. A refusal carries no
+signature, so anybody on the bus could send one in another's name: it may spare the wait for the rest once there is a
+quorum, never the wait for the quorum itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from enum import StrEnum
+
+from aggregator.attempts import RefusalRecord
+from aggregator.edges import Known
+from aggregator.validation import Expected, Received, equivocators, judge
+from broker.messages import Refusal
+
+MAX_STRANGERS = 16
+"""Reports kept beside the members' own: garbage, replays, other versions. More of them are counted and dropped."""
+MAX_REFUSALS = 32
+MAX_OWN = 2
+"""Different reports kept of one member: the second proves equivocation, a third proves nothing more."""
+
+
+class Ended(StrEnum):
+    """Why the collection ended."""
+
+    ALL = "all"  # every member answered
+    GRACE = "grace"  # a quorum, and the grace is over
+    DEADLINE = "deadline"
+
+
+class Collection:
+    """Reports as they arrive. One event loop's own: not for threads."""
+
+    def __init__(self, expected: Expected) -> None:
+        self.expected = expected
+        self.received: list[Received] = []
+        self.refusals: list[RefusalRecord] = []
+        self.dropped = 0
+        self.open = True
+        self._sound: list[bool] = []  # for each received, whether it passes every rule alone
+        self._valid: dict[str, Received] = {}
+        self._quorate = False
+        self._news = asyncio.Event()
+
+    def add(self, received: Received) -> bool:
+        """Take a report; False when it is the very same as one before, or one too many of its kind."""
+        for one in self.received:
+            if one.signer == received.signer and one.digest == received.digest and one.signer is not None:
+                return False
+        own = self.expected.own(received)
+        kept = Counter((one.signer if self.expected.own(one) else None) for one in self.received)
+        if (own and kept[received.signer] >= MAX_OWN) or (not own and kept[None] >= MAX_STRANGERS):
+            self.dropped += 1
+            return False
+        self.received.append(received)
+        self._sound.append(self._passes(received))
+        self._changed()
+        return True
+
+    def refuse(self, refusal: Refusal, arrived_ms: int) -> bool:
+        """Take a refusal; False when this fetcher's instance refused before, or there are too many."""
+        known = any((r.fetcher, r.instance) == (refusal.fetcher, refusal.instance) for r in self.refusals)
+        if known or len(self.refusals) >= MAX_REFUSALS:
+            return False
+        self.refusals.append(
+            RefusalRecord(
+                fetcher=refusal.fetcher,
+                instance=refusal.instance,
+                reporter=refusal.reporter,
+                code=refusal.code,
+                detail=refusal.detail,
+                arrived_ms=arrived_ms,
+                elapsed_ms=refusal.elapsed_ms,
+                quotes=refusal.quotes,
+                failures=refusal.failures,
+            )
+        )
+        self._changed()
+        return True
+
+    def expect(self, known: Known) -> None:
+        """Judge by a newer state of the group."""
+        before = self.expected
+        if known != before.known:
+            self.expected = Expected(before.deployment, before.mode, before.group, before.moment, known)
+            self._sound = [self._passes(one) for one in self.received]
+            self._changed()
+
+    @property
+    def quorate(self) -> bool:
+        """As many valid reports as the threshold, and every feed has its contributors, or cannot have them any more."""
+        return self._quorate
+
+    @property
+    def complete(self) -> bool:
+        """Every member answered: signed, or, once there is a quorum, refused."""
+        members = self.expected.known.signers
+        signed = {one.signer for one in self.received if self.expected.own(one)}
+        if len(signed) >= len(members):
+            return True
+        refused = {refusal.reporter.lower() for refusal in self.refusals} & members
+        enough = len(self._valid) >= self.expected.known.threshold
+        return enough and signed | refused >= members
+
+    async def wait(self, deadline_s: float, grace_s: float) -> Ended:
+        """Return when the collection may end. deadline_s: on the event loop's clock; grace_s: a duration."""
+        loop = asyncio.get_running_loop()
+        grace_ends: float | None = None
+        while True:
+            if self.complete:
+                return Ended.ALL
+            now = loop.time()
+            grace_ends = (grace_ends or now + grace_s) if self.quorate else None
+            ends = deadline_s if grace_ends is None else min(deadline_s, grace_ends)
+            if now >= ends:
+                return Ended.DEADLINE if now >= deadline_s else Ended.GRACE
+            self._news.clear()
+            try:
+                async with asyncio.timeout_at(ends):
+                    await self._news.wait()
+            except TimeoutError:
+                continue
+
+    def _passes(self, received: Received) -> bool:
+        # freshness is the validation's to judge: within a collection's milliseconds it does not change
+        return judge(received, self.expected, self.expected.moment) is None
+
+    def _changed(self) -> None:
+        guilty = equivocators(self.received, self.expected)
+        self._valid = {
+            one.signer: one
+            for one, sound in zip(self.received, self._sound, strict=True)
+            if sound and one.signer is not None and one.signer not in guilty
+        }
+        self._quorate = self._is_quorate()
+        self._news.set()
+
+    def _is_quorate(self) -> bool:
+        known, valid = self.expected.known, self._valid
+        if len(valid) < known.threshold:
+            return False
+        signed = {one.signer for one in self.received if self.expected.own(one)}
+        outstanding = len(known.signers - signed)
+        for feed, prices in zip(
+            known.feeds, zip(*(one.report.signed.prices for one in valid.values()), strict=True), strict=True
+        ):
+            contributors = sum(1 for price in prices if price)
+            if contributors < feed.min_contributors <= contributors + outstanding:
+                return False
+        return True

@@ -1,0 +1,338 @@
+"""Runs a group's attempts, one at a time, from the claim of a moment to the answers read back off the chain.
+
+An attempt always ends, and always ends recorded: whatever goes wrong becomes its coded reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import msgspec
+
+from aggregator.attempts import AttemptRecord, Cause, FailureReason, State, Verdict, new_attempt_id
+from aggregator.collection import Collection
+from aggregator.edges import Chain, Known, Relayer
+from aggregator.errors import AttemptFailedError
+from aggregator.metrics import Metrics
+from aggregator.recorder import Recorder
+from aggregator.running import Running, difference, next_moment, reason_for, report_record, verdicts_so_far
+from aggregator.validation import Expected, Fault, Judged, Validation, identify, misconfigured, validate
+from broker.bus import Bus, Topic
+from broker.messages import Job, Refusal, Report
+from contracts.errors import CallRevertedError, ContractError
+from contracts.readings import GroupReading
+from core.clock import Clock
+from core.logs import Logger
+from core.types import Group, Mode
+
+CLAIMS = 3
+"""Moments tried when other aggregators have them already."""
+LONGEST_AHEAD_MS = 2_000
+"""Reporters refuse a moment further from their own clock than this."""
+
+
+class Engine:
+    """One group's attempts. `run` is called for one attempt at a time; `known` and `reading` are as last read."""
+
+    def __init__(
+        self,
+        *,
+        group: Group,
+        mode: Mode,
+        bus: Bus,
+        chain: Chain,
+        relayer: Relayer,
+        recorder: Recorder,
+        clock: Clock,
+        metrics: Metrics,
+        logger: Logger,
+        deadline_ms: int,
+        grace_ms: int,
+        confirm_timeout_ms: int,
+    ) -> None:
+        self.group = group
+        self.mode = mode
+        self.known: Known | None = None
+        self.reading: GroupReading | None = None
+        self.deployment = chain.deployment.id
+        self._bus = bus
+        self._chain = chain
+        self._relayer = relayer
+        self._recorder = recorder
+        self._clock = clock
+        self._metrics = metrics
+        self._log = logger.bind(group=group.name)
+        self._deadline_ms = deadline_ms
+        self._grace_ms = grace_ms
+        self._confirm_timeout_ms = confirm_timeout_ms
+        self._last_attempted = 0
+
+    def prepare(self, cause: Cause) -> Running:
+        """A new attempt, not begun."""
+        record = AttemptRecord(
+            id=new_attempt_id(),
+            deployment=self.deployment,
+            mode=self.mode,
+            group=self.group.name,
+            cause=cause,
+            state=State.QUEUED,
+            started_ms=self._clock.now_ms(),
+        )
+        return Running(record, asyncio.get_running_loop().create_future())
+
+    async def refresh(self) -> Known:
+        """Read the group's state off the chain. Raises `AttemptFailedError` or `ContractError`."""
+        try:
+            known = Known.of(await self._chain.group_state(self.group.name))
+        except CallRevertedError as error:
+            raise AttemptFailedError(
+                FailureReason.NOT_CONFIGURED, f"the contract does not know group {self.group.name}: {error}"
+            ) from error
+        return self._learnt(known)
+
+    async def read(self) -> GroupReading:
+        """Read the group's answers off the chain. Raises `ContractError`."""
+        self.reading = reading = await self._chain.read_group(self.group.name)
+        if self.known is not None and reading.moment > self.known.last_moment:
+            self._learnt(replace(self.known, last_moment=reading.moment, round=reading.round))
+        return reading
+
+    def _learnt(self, known: Known) -> Known:
+        self.known = known
+        self._metrics.last_round.labels(self.group.name).set(known.round)
+        return known
+
+    async def run(self, running: Running) -> AttemptRecord:
+        """Make the attempt. Returns its final record, which the recorder has; raises nothing but a cancellation."""
+        running.record = msgspec.structs.replace(running.record, started_ms=self._clock.now_ms())
+        started = time.perf_counter()
+        try:
+            await self._attempt(running)
+        except asyncio.CancelledError:
+            self._end(running, started, FailureReason.STOPPED, "the service was stopped")
+            raise
+        except Exception as error:  # noqa: BLE001 - an attempt ends recorded, whatever happened to it
+            reason = reason_for(error)
+            if reason is FailureReason.INTERNAL:
+                self._log.exception("attempt_error", attempt=running.id)
+            self._end(running, started, reason, str(error) or type(error).__name__)
+        else:
+            self._end(running, started, None, running.record.detail)
+        return running.record
+
+    def retire(self, running: Running) -> AttemptRecord:
+        """End an attempt that never began, because the service stops."""
+        self._end(running, time.perf_counter(), FailureReason.STOPPED, "the service was stopped")
+        return running.record
+
+    async def _attempt(self, running: Running) -> None:
+        known = self.known
+        if known is None or known.paused or misconfigured(self.group, known):
+            with self._timed(running, "state"):
+                known = await self.refresh()
+            self._check(known, moment=None)
+        collection = await self._claim(running, known)
+        validation = await self._collect(running, collection)
+        running.record = msgspec.structs.replace(
+            running.record,
+            reports=tuple(report_record(judged) for judged in validation.judged) + running.record.reports,
+            refusals=tuple(collection.refusals),
+            feeds_without_answer=validation.without,
+            previous_moment=collection.expected.known.last_moment,
+        )
+        if validation.reason is not None:
+            raise AttemptFailedError(validation.reason, validation.detail)
+        running.record = running.record.moved(
+            State.SUBMITTING,
+            answers=validation.answers,
+            hints="0x" + validation.hints.hex(),
+            relayer=self._relayer.address,
+        )
+        await self._submit(running, validation, collection.expected.known)
+
+    async def _claim(self, running: Running, known: Known) -> Collection:
+        for _ in range(CLAIMS):
+            after = max(known.last_moment, self._last_attempted)
+            moment = next_moment(self.group, self._clock.now_ms(), after)
+            if (ahead := moment - self._clock.now_ms()) > LONGEST_AHEAD_MS:
+                raise AttemptFailedError(
+                    FailureReason.OVERTAKEN,
+                    f"the group's last moment lies {ahead} ms ahead of this clock: check the clocks of all aggregators",
+                )
+            if ahead > 0:
+                await asyncio.sleep(ahead / 1000)
+            self._last_attempted = moment
+            claimed = running.record.moved(State.CLAIMED, moment=moment)
+            with self._timed(running, "claim"):
+                mine = await self._recorder.claim(claimed)
+            if mine:
+                running.record = claimed
+                running.collection = Collection(Expected(self.deployment, self.mode, self.group, moment, known))
+                return running.collection
+        raise AttemptFailedError(
+            FailureReason.ALREADY_CLAIMED, f"other aggregators have claimed {CLAIMS} moments in a row; ask them"
+        )
+
+    async def _collect(self, running: Running, collection: Collection) -> Validation:
+        state = asyncio.create_task(self.refresh())  # beside the job, so that it costs no time
+        try:
+            running.record = running.record.moved(State.COLLECTING)
+            running.published_at = time.perf_counter()
+            deadline = asyncio.get_running_loop().time() + self._deadline_ms / 1000
+            with self._timed(running, "publish"):
+                await self._bus.publish(Topic.JOBS, self._job(running.record), ttl_ms=self._deadline_ms)
+            with self._timed(running, "state"):
+                known = await state
+        finally:
+            if not state.done():
+                state.cancel()
+            await asyncio.gather(state, return_exceptions=True)
+        self._check(known, running.record.moment)
+        collection.expect(known)
+        with self._timed(running, "collect"):
+            ended = await collection.wait(deadline, self._grace_ms / 1000)
+        running.record = running.record.moved(State.VALIDATING, detail=f"collection ended: {ended}")
+        with self._timed(running, "validate"):
+            validation = validate(collection.received, collection.expected, self._clock.now_ms())
+            if validation.reason is not None and validation.stale:
+                # reporters saw another state than we: one more look decides who is behind
+                known = await self.refresh()
+                self._check(known, running.record.moment)
+                collection.expect(known)
+                validation = validate(collection.received, collection.expected, self._clock.now_ms())
+        collection.open = False
+        return validation
+
+    def _check(self, known: Known, moment: int | None) -> None:
+        if known.paused:
+            raise AttemptFailedError(FailureReason.HALTED, "the contract is paused: its owner can unpause it")
+        if difference := misconfigured(self.group, known):
+            raise AttemptFailedError(FailureReason.CONFIGURATION_MISMATCH, difference)
+        if moment is not None and known.last_moment >= moment:
+            raise AttemptFailedError(
+                FailureReason.OVERTAKEN,
+                f"round {known.round} of moment {known.last_moment} came before moment {moment}",
+            )
+
+    async def _submit(self, running: Running, validation: Validation, known: Known) -> None:
+        reports = [one.report.signed for one in validation.included]
+        calldata = self._chain.build_submission(self.group.name, reports, validation.hints)
+        with self._timed(running, "simulate"):
+            await self._relayer.simulate(calldata)
+        with self._timed(running, "submit"):
+            transaction = await self._relayer.send(calldata)
+        running.record = running.record.moved(State.CONFIRMING, transaction=transaction)
+        with self._timed(running, "confirm"):
+            receipt = await self._relayer.receipt(transaction, self._confirm_timeout_ms / 1000)
+        # the contract takes a round only on top of the one it was signed for, so this is its number
+        round_ = known.round + 1
+        self._learnt(replace(known, last_moment=running.record.moment, round=round_))
+        detail = ""
+        try:
+            with self._timed(running, "read_back"):
+                detail = difference(await self.read(), round_, validation)
+        except ContractError as error:
+            detail = f"accepted, but the answers could not be read back: {error}"
+        if detail:
+            self._log.warning("read_back", attempt=running.id, detail=detail)
+        running.record = running.record.moved(
+            State.ACCEPTED,
+            round=round_,
+            block=receipt.block_number,
+            gas_used=receipt.gas_used,
+            detail=detail,
+            ended_ms=self._clock.now_ms(),
+        )
+
+    def take(self, running: Running, message: Report | Refusal) -> bool:
+        """A fetcher's answer to an open attempt; False when it is a copy, or one too many, or too late."""
+        collection = running.collection
+        if collection is None or not collection.open:
+            return False
+        arrived_ms = self._since_job(running)
+        if isinstance(message, Refusal):
+            self._metrics.refusals.labels(self.group.name).inc()
+            return collection.refuse(message, arrived_ms)
+        return collection.add(identify(message, self._chain.domain, arrived_ms))
+
+    def take_late(self, record: AttemptRecord, running: Running | None, report: Report) -> bool:
+        """A member's report for an attempt that does not collect any more: it belongs into its record all the same.
+
+        False when no member signed it.
+        """
+        arrived = identify(report, self._chain.domain, self._clock.now_ms() - record.started_ms)
+        if self.known is None or arrived.signer not in self.known.signers:
+            return False
+        late = report_record(Judged(arrived, Verdict.LEFT_OUT, Fault.LATE, "came after the collection had ended"))
+        self._metrics.reports.labels(self.group.name, late.verdict, late.code).inc()
+        if running is None or running.record.state.final:
+            self._recorder.late(record.id, late)
+        else:
+            running.record = running.record.with_late(late)
+        return True
+
+    def _since_job(self, running: Running) -> int:
+        return int((time.perf_counter() - running.published_at) * 1000)
+
+    def _job(self, record: AttemptRecord) -> Job:
+        return Job(
+            id=record.id,
+            attempt=record.id,
+            deployment=self.deployment,
+            mode=self.mode,
+            group=self.group.name,
+            moment=record.moment,
+            budget_ms=self._deadline_ms,
+        )
+
+    def _end(self, running: Running, started: float, reason: FailureReason | None, detail: str) -> None:
+        """Close the record, hand it to the recorder, count it."""
+        total = time.perf_counter() - started
+        running.timings_ms["total"] = round(total * 1000, 2)
+        collection = running.collection
+        if collection is not None:
+            collection.open = False
+        record = running.record
+        if reason is not None:
+            record = record.failed(reason, detail, self._clock.now_ms())
+            if collection is not None and not record.reports and not record.refusals:  # it failed while it collected
+                judged = verdicts_so_far(collection, self._clock.now_ms())
+                record = msgspec.structs.replace(
+                    record,
+                    reports=tuple(report_record(one) for one in judged),
+                    refusals=tuple(collection.refusals),
+                )
+        running.record = record = msgspec.structs.replace(record, timings_ms=dict(running.timings_ms))
+        self._recorder.keep(record)
+        self._metrics.attempts.labels(record.group, record.cause, record.code or "accepted").inc()
+        for step, ms in record.timings_ms.items():
+            self._metrics.step_seconds.labels(record.group, step).observe(ms / 1000)
+        for one in record.reports:
+            if one.code != Fault.LATE:
+                self._metrics.reports.labels(record.group, one.verdict, one.code or "").inc()
+        self._log.info(
+            "attempt",
+            attempt=record.id,
+            cause=record.cause,
+            state=record.state,
+            code=record.code,
+            detail=record.detail,
+            moment=record.moment,
+            round=record.round,
+            reports=len(record.reports),
+            transaction=record.transaction,
+            total_ms=running.timings_ms["total"],
+        )
+
+    @contextmanager
+    def _timed(self, running: Running, step: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = (time.perf_counter() - started) * 1000
+            running.timings_ms[step] = round(running.timings_ms.get(step, 0.0) + spent, 2)

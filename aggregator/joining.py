@@ -1,0 +1,127 @@
+"""Who shares an attempt.
+
+One attempt of a group is open at a time, and one more may be queued behind it for all who come too late for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from aggregator.attempts import AttemptRecord, Cause, State
+from aggregator.engine import Engine
+from aggregator.errors import StoppingError, TooManyWaitingError
+from aggregator.metrics import Metrics
+from aggregator.running import Running
+
+JOIN_WITHIN_MS = 1_000
+"""A request joins an attempt whose moment is not older than the request by more than this."""
+MAX_WAITING = 5_000
+
+
+def joins(record: AttemptRecord, arrived_ms: int) -> bool:
+    """Whether a request that arrived then is served by this attempt.
+
+    It must have been open at that time, and its moment no more than a second older. An attempt that has ended since
+    counts only if it was accepted: who comes with a failure behind him gets a new try. (A request may reach us later
+    than it arrived at the front; an attempt without a moment yet will have one later than that.)
+    """
+    if record.state is State.FAILED:
+        return False
+    if record.ended_ms is not None and record.ended_ms <= arrived_ms:
+        return False
+    return record.moment == 0 or arrived_ms - record.moment <= JOIN_WITHIN_MS
+
+
+class Desk:
+    """Where requests for one group's attempts are taken."""
+
+    def __init__(self, engine: Engine, metrics: Metrics, on_open: Callable[[Running], None]) -> None:
+        """on_open: called with each attempt when it is made; its `done` tells when it has ended."""
+        self.engine = engine
+        self.waiting = 0
+        self._metrics = metrics
+        self._on_open = on_open
+        self._open: Running | None = None
+        self._next: Running | None = None
+        self._last: Running | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._stopping = False
+
+    @property
+    def open(self) -> Running | None:
+        """The attempt that runs now."""
+        return self._open
+
+    def request(self, arrived_ms: int, cause: Cause) -> Running:
+        """The attempt that serves a request: an open one that it joins, or a new one, now or next.
+
+        Raises `StoppingError` or `TooManyWaitingError`.
+        """
+        name = self.engine.group.name
+        if self._stopping:
+            raise StoppingError("this aggregator is stopping")
+        if self.waiting >= MAX_WAITING:
+            raise TooManyWaitingError(f"{self.waiting} requests wait for group {name}")
+        running, how = self._serve(arrived_ms, cause)
+        if cause is Cause.REQUEST:
+            self._metrics.requests.labels(name, how).inc()
+        return running
+
+    def _serve(self, arrived_ms: int, cause: Cause) -> tuple[Running, str]:
+        if self._open is not None:
+            if joins(self._open.record, arrived_ms):
+                return self._open, "joined"
+            if self._next is None:
+                self._next = self._prepare(cause)
+            return self._next, "queued"
+        if self._last is not None and joins(self._last.record, arrived_ms):
+            return self._last, "joined"
+        running = self._prepare(cause)
+        self._start(running)
+        return running, "started"
+
+    async def wait(self, running: Running, timeout_s: float) -> AttemptRecord:
+        """The attempt's record when it has ended, or as it is after `timeout_s`."""
+        self.waiting += 1
+        self._metrics.waiting.labels(self.engine.group.name).set(self.waiting)
+        try:
+            await asyncio.wait([running.done], timeout=timeout_s)
+        finally:
+            self.waiting -= 1
+            self._metrics.waiting.labels(self.engine.group.name).set(self.waiting)
+        return running.record
+
+    async def stop(self, timeout_s: float) -> None:
+        """Take no more requests, drop the queued attempt, let the open one end, at most `timeout_s`; then end it."""
+        self._stopping = True
+        queued, self._next = self._next, None
+        if queued is not None:
+            queued.done.set_result(self.engine.retire(queued))
+        task = self._task
+        if task is None:
+            return
+        await asyncio.wait([task], timeout=timeout_s)
+        if not task.done():
+            task.cancel()
+            await asyncio.wait([task])
+
+    def _prepare(self, cause: Cause) -> Running:
+        running = self.engine.prepare(cause)
+        self._on_open(running)
+        return running
+
+    def _start(self, running: Running) -> None:
+        self._open = running
+        self._task = asyncio.create_task(self._run(running), name=f"attempt:{running.id}")
+
+    async def _run(self, running: Running) -> None:
+        try:
+            await self.engine.run(running)
+        finally:
+            self._last, self._open = running, None
+            if not running.done.done():
+                running.done.set_result(running.record)
+            following, self._next = self._next, None
+            if following is not None:
+                self._start(following)

@@ -1,0 +1,84 @@
+"""The aggregator's metrics."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class Metrics:
+    """Every counter, gauge and histogram of the room, on one registry."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.attempts = Counter(
+            "fairmark_aggregator_attempts_total",
+            "Attempts that ended; outcome is `accepted` or the reason it failed",
+            ("group", "cause", "outcome"),
+            registry=registry,
+        )
+        self.step_seconds = Histogram(
+            "fairmark_aggregator_step_seconds",
+            "Time an attempt spent in a step; `total` is the whole",
+            ("group", "step"),
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.reports = Counter(
+            "fairmark_aggregator_reports_total",
+            "Reports by what became of them; code is empty unless rejected or left out",
+            ("group", "verdict", "code"),
+            registry=registry,
+        )
+        self.refusals = Counter(
+            "fairmark_aggregator_refusals_total",
+            "Fetchers' refusals to sign",
+            ("group",),
+            registry=registry,
+        )
+        self.strays = Counter(
+            "fairmark_aggregator_strays_total",
+            "Messages that no open attempt takes: unknown, foreign, duplicate",
+            ("what",),
+            registry=registry,
+        )
+        self.requests = Counter(
+            "fairmark_aggregator_requests_total",
+            "Refresh requests by how they were served: started, joined, queued or refused",
+            ("group", "how"),
+            registry=registry,
+        )
+        self.waiting = Gauge(
+            "fairmark_aggregator_requests_waiting",
+            "Requests that wait for an attempt to end",
+            ("group",),
+            registry=registry,
+        )
+        self.hints = Counter(
+            "fairmark_aggregator_hints_total",
+            "Deviation hints by what became of them",
+            ("group", "outcome"),
+            registry=registry,
+        )
+        self.answer_age = Gauge(
+            "fairmark_aggregator_answer_age_seconds",
+            "Age of a feed's standing answer by this service's clock; NaN before the first",
+            ("feed",),
+            registry=registry,
+        )
+        self.last_round = Gauge(
+            "fairmark_aggregator_last_round",
+            "Number of the group's last round that this service knows",
+            ("group",),
+            registry=registry,
+        )
+        self.unsaved = Gauge(
+            "fairmark_aggregator_unsaved_records",
+            "Ended attempts that the store does not have yet",
+            registry=registry,
+        )
+        self.store_failures = Counter(
+            "fairmark_aggregator_store_failures_total",
+            "Calls of the store that failed",
+            registry=registry,
+        )

@@ -1,0 +1,129 @@
+"""Keeps every attempt, off the way of an answer: the newest in memory, all of them in the store, none lost on the way.
+
+Ended attempts wait here until the store has them: one writer saves them in turn and tries again while the store fails.
+Their number is bounded because a store that fails lets no new attempt be claimed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+
+from aggregator.attempts import AttemptRecord, ReportRecord
+from aggregator.errors import StoreUnavailableError
+from aggregator.metrics import Metrics
+from aggregator.store import AttemptStore
+from core.logs import Logger
+
+MAX_UNSAVED = 1_000
+RECENT = 256
+FIRST_RETRY_S, LONGEST_RETRY_S = 0.2, 5.0
+
+
+class Recorder:
+    """The one who writes attempts down. `run` it for as long as the service runs, then `flush`."""
+
+    def __init__(self, store: AttemptStore, deployment: str, metrics: Metrics, logger: Logger) -> None:
+        self._store = store
+        self._deployment = deployment
+        self._metrics = metrics
+        self._log = logger
+        self._recent: OrderedDict[str, AttemptRecord] = OrderedDict()
+        self._unsaved: OrderedDict[str, AttemptRecord] = OrderedDict()
+        self._work = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._failure: str | None = None
+
+    async def claim(self, record: AttemptRecord) -> bool:
+        """Whether the attempt's moment is ours. Raises `StoreUnavailableError`."""
+        if len(self._unsaved) >= MAX_UNSAVED:
+            raise StoreUnavailableError(f"{len(self._unsaved)} ended attempts wait to be saved: {self._failure}")
+        try:
+            return await self._store.claim(record)
+        except StoreUnavailableError:
+            self._metrics.store_failures.inc()
+            raise
+
+    def keep(self, record: AttemptRecord) -> None:
+        """Take an ended attempt's record. It can be read at once, and is saved soon."""
+        self._recent[record.id] = record
+        self._recent.move_to_end(record.id)
+        while len(self._recent) > RECENT:
+            self._recent.popitem(last=False)
+        self._unsaved[record.id] = record
+        while len(self._unsaved) > MAX_UNSAVED:  # only failed ones can come this far: none is claimed meanwhile
+            lost, _ = self._unsaved.popitem(last=False)
+            self._log.error("attempt_lost", attempt=lost, because="the store has failed for too long")
+        self._metrics.unsaved.set(len(self._unsaved))
+        self._empty.clear()
+        self._work.set()
+
+    def at_hand(self, attempt: str) -> AttemptRecord | None:
+        """The record of an attempt that ended lately."""
+        return self._recent.get(attempt)
+
+    def late(self, attempt: str, report: ReportRecord) -> None:
+        """Append a report that came after its attempt ended, if the record is still at hand."""
+        record = self._recent.get(attempt)
+        if record is not None and (longer := record.with_late(report)) is not record:
+            self.keep(longer)
+
+    async def get(self, attempt: str) -> AttemptRecord | None:
+        """Raises `StoreUnavailableError` when it is not at hand and the store fails."""
+        return self._recent.get(attempt) or await self._store.get(self._deployment, attempt)
+
+    async def by_round(self, group: str, round_: int) -> AttemptRecord | None:
+        """Raises `StoreUnavailableError` when it is not at hand and the store fails."""
+        for record in reversed(self._recent.values()):
+            if record.group == group and record.round == round_:
+                return record
+        return await self._store.by_round(self._deployment, group, round_)
+
+    async def latest(self, group: str, limit: int) -> list[AttemptRecord]:
+        """The newest attempts of a group first, saved or not. Raises `StoreUnavailableError`."""
+        found = {record.id: record for record in await self._store.latest(self._deployment, group, limit)}
+        found |= {record.id: record for record in self._recent.values() if record.group == group}
+        return sorted(found.values(), key=lambda record: record.started_ms, reverse=True)[:limit]
+
+    async def check(self) -> str:
+        """For `/health`. Raises `StoreUnavailableError`."""
+        detail = await self._store.ping()
+        if self._failure is not None and self._unsaved:
+            raise StoreUnavailableError(f"{len(self._unsaved)} records wait to be saved: {self._failure}")
+        return detail
+
+    async def run(self) -> None:
+        """Save what is kept, for ever."""
+        retry_s = FIRST_RETRY_S
+        while True:
+            await self._work.wait()
+            try:
+                await self._save_one()
+                retry_s = FIRST_RETRY_S
+            except StoreUnavailableError as error:
+                self._failure = str(error)
+                self._metrics.store_failures.inc()
+                self._log.warning("attempt_not_saved", unsaved=len(self._unsaved), retry_s=retry_s, error=str(error))
+                await asyncio.sleep(retry_s)
+                retry_s = min(retry_s * 2, LONGEST_RETRY_S)
+
+    async def _save_one(self) -> None:
+        attempt, record = next(iter(self._unsaved.items()))
+        self._unsaved.move_to_end(attempt)  # if it cannot be saved, the others must not wait behind it
+        await self._store.save(record)
+        self._failure = None
+        if self._unsaved.get(attempt) is record:  # else a late report came meanwhile: save once more
+            del self._unsaved[attempt]
+        self._metrics.unsaved.set(len(self._unsaved))
+        if not self._unsaved:
+            self._work.clear()
+            self._empty.set()
+
+    async def flush(self, timeout_s: float) -> None:
+        """Wait until everything is saved, at most `timeout_s`. `run` must be running."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._empty.wait()
+        except TimeoutError:
+            self._log.error("attempts_lost", attempts=list(self._unsaved), because=self._failure or "no time left")

@@ -1,0 +1,103 @@
+"""The parts of an attempt that need no I/O: its moment, what is in hand of it, its reports' records, its reasons."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field, replace
+
+from aggregator.attempts import AttemptRecord, FailureReason, ReportRecord, Verdict
+from aggregator.collection import Collection
+from aggregator.errors import AttemptFailedError, StoreUnavailableError
+from aggregator.validation import Fault, Judged, Validation, validate
+from broker.errors import BrokerError, UnroutableError
+from contracts.errors import (
+    ContractError,
+    InvalidSignatureError,
+    MalformedReportError,
+    ReceiptTimeoutError,
+    RoundRefusedError,
+    TransactionFailedError,
+)
+from contracts.readings import GroupReading
+from core.types import Group
+
+_REASONS: tuple[tuple[type[Exception], FailureReason], ...] = (
+    (UnroutableError, FailureReason.UNROUTABLE),
+    (BrokerError, FailureReason.BROKER_UNAVAILABLE),
+    (StoreUnavailableError, FailureReason.STORE_UNAVAILABLE),
+    (RoundRefusedError, FailureReason.ROUND_REFUSED),
+    (ReceiptTimeoutError, FailureReason.NOT_CONFIRMED),
+    (TransactionFailedError, FailureReason.SUBMISSION_FAILED),
+    (MalformedReportError, FailureReason.INTERNAL),
+    (InvalidSignatureError, FailureReason.INTERNAL),
+    (ContractError, FailureReason.CHAIN_UNAVAILABLE),
+)
+
+
+def reason_for(error: Exception) -> FailureReason:
+    """The coded reason of an attempt that an error ended."""
+    if isinstance(error, AttemptFailedError):
+        return FailureReason(error.reason)
+    return next((reason for kind, reason in _REASONS if isinstance(error, kind)), FailureReason.INTERNAL)
+
+
+def next_moment(group: Group, now_ms: int, after_ms: int) -> int:
+    """The group's moment for now, or, where that is not later than `after_ms`, the first on the grid that is."""
+    moment = group.moment_at(now_ms)
+    return moment if moment > after_ms else group.moment_at(after_ms) + group.grid_ms
+
+
+@dataclass(eq=False)
+class Running:
+    """An attempt that is queued or open, or has just ended. `done` carries its final record."""
+
+    record: AttemptRecord
+    done: asyncio.Future[AttemptRecord]
+    published_at: float = 0.0  # on the monotonic clock, seconds
+    collection: Collection | None = None
+    timings_ms: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        return self.record.id
+
+
+def verdicts_so_far(collection: Collection, now_ms: int) -> tuple[Judged, ...]:
+    """The verdicts so far, of an attempt that ended before its validation: none of its reports was submitted."""
+    return tuple(
+        replace(one, verdict=Verdict.LEFT_OUT) if one.verdict is Verdict.INCLUDED else one
+        for one in validate(collection.received, collection.expected, now_ms).judged
+    )
+
+
+def report_record(judged: Judged) -> ReportRecord:
+    """What is kept of a report. Of one that no member signed, only the report itself: the rest could be anything."""
+    received = judged.received
+    report = received.report
+    stranger = judged.code in (Fault.BAD_SIGNATURE, Fault.NOT_A_MEMBER)
+    return ReportRecord(
+        verdict=judged.verdict,
+        code=judged.code,
+        detail=judged.detail,
+        signer=received.signer,
+        fetcher=report.fetcher,
+        instance=report.instance,
+        arrived_ms=received.arrived_ms,
+        elapsed_ms=report.elapsed_ms,
+        signed=report.signed,
+        answers={} if stranger else report.answers,
+        quotes=() if stranger else report.quotes,
+        failures=() if stranger else report.failures,
+        warnings=judged.warnings,
+    )
+
+
+def difference(reading: GroupReading, round_: int, validation: Validation) -> str:
+    """How the chain's answers differ from ours, where they do; empty, too, when a later round is there already."""
+    if reading.round != round_:
+        return ""
+    for pair, ours in validation.answers.items():
+        theirs = reading.answers.get(pair)
+        if theirs is None or theirs.price != ours.price:
+            return f"the chain's answer for {pair} is {theirs.price if theirs else None}, ours {ours.price}"
+    return ""

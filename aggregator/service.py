@@ -1,0 +1,238 @@
+"""The aggregator: its desks and engines, what they hear on the bus, its schedule and its API."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+
+from fastapi import FastAPI
+
+from aggregator.api import build_app
+from aggregator.attempts import Cause
+from aggregator.edges import SubmittingChain
+from aggregator.engine import Engine
+from aggregator.errors import AggregatorError
+from aggregator.joining import Desk
+from aggregator.metrics import Metrics
+from aggregator.recorder import Recorder
+from aggregator.running import Running
+from aggregator.schedule import Heartbeat, HintOutcome, Hints
+from aggregator.store import AttemptStore
+from aggregator.submitter import Submitter
+from broker.bus import Bus, Subscription, Topic
+from broker.messages import Hint, Message, Refusal, Report
+from contracts.errors import InvalidSignatureError, MalformedReportError
+from contracts.report import Signer, hint_digest, recover
+from core.clock import Clock
+from core.errors import FairmarkError
+from core.logs import Logger
+from core.ops import Ops
+from core.settings import AggregatorSettings
+from core.types import Group, Mode
+
+DRAIN_MS = 2_000
+FLUSH_S = 3.0
+SUBMISSION_MS = 1_000
+"""What an attempt takes beyond its collection, for the schedule: simulation, transaction, receipt."""
+
+
+class AggregatorService:
+    """Runs rounds for some groups.
+
+    name, instance: of this process; its queues are its own. bus, chain: connected by who composes, and closed by him.
+    store: opened and closed here. submit_key: pays for the rounds; no other process may use it. token: the API's.
+    chance: a random number in [0, 1), for the jitter of retries.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: AggregatorSettings,
+        name: str,
+        instance: str,
+        groups: Sequence[Group],
+        bus: Bus,
+        chain: SubmittingChain,
+        submit_key: str | Signer,
+        store: AttemptStore,
+        token: str,
+        clock: Clock,
+        mode: Mode,
+        ops: Ops,
+        logger: Logger,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._settings = settings
+        self._queue = f"{name}-{instance}"
+        self._bus = bus
+        self._chain = chain
+        self._store = store
+        self._clock = clock
+        self._mode = mode
+        self._ops = ops
+        self._log = logger
+        self._deployment = chain.deployment.id
+        self._metrics = metrics = Metrics(ops.registry)
+        self._open: dict[str, Running] = {}
+        self.submitter = Submitter(chain, submit_key)
+        self.recorder = Recorder(store, self._deployment, metrics, logger)
+        self.engines = {
+            group.name: Engine(
+                group=group,
+                mode=mode,
+                bus=bus,
+                chain=chain,
+                relayer=self.submitter,
+                recorder=self.recorder,
+                clock=clock,
+                metrics=metrics,
+                logger=logger,
+                deadline_ms=settings.deadline_ms,
+                grace_ms=settings.grace_ms,
+                confirm_timeout_ms=settings.confirm_timeout_ms,
+            )
+            for group in groups
+        }
+        self.desks = {name: Desk(engine, metrics, self._opened) for name, engine in self.engines.items()}
+        self._hints = {name: Hints() for name in self.engines}
+        attempt_ms = settings.deadline_ms + SUBMISSION_MS
+        self._heartbeats = [
+            Heartbeat(engine, self.desks[name], clock, attempt_ms, chance, logger)
+            for name, engine in self.engines.items()
+        ]
+        for engine in self.engines.values():
+            for feed in engine.group.feeds:
+                metrics.answer_age.labels(feed.pair).set_function(_age(engine, feed.pair, clock))
+        ops.depend("broker", self._check_broker)
+        ops.depend("chain", chain.ping)
+        ops.depend("store", self.recorder.check)
+        self.app: FastAPI = build_app(
+            desks=self.desks,
+            open_attempts=self._open,
+            recorder=self.recorder,
+            ops=ops,
+            clock=clock,
+            token=token,
+        )
+
+    async def run(self) -> None:
+        """Run rounds until cancelled; then let open attempts end, save every record, and close the store.
+
+        Servers that are not there yet are waited for: `/ready` says which.
+        """
+        subscriptions: list[Subscription] = []
+        tasks = [asyncio.create_task(self.recorder.run(), name="recorder")]
+        try:
+            await self._until("the store of attempts", self._store.open)
+            await self._until("the broker", lambda: self._subscribe(subscriptions))
+            for engine in self.engines.values():
+                await self._until(f"the chain (group {engine.group.name})", engine.refresh)
+            self._ops.set_ready()
+            self._log.info("aggregator_ready", groups=sorted(self.engines), relayer=self.submitter.address)
+            if self._settings.heartbeats:
+                tasks += [asyncio.create_task(beat.run(), name="heartbeat") for beat in self._heartbeats]
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()  # they never end but by a bug: let it be seen
+        finally:
+            self._ops.set_not_ready("stopping")
+            await self._stop(subscriptions, tasks)
+
+    async def _stop(self, subscriptions: Sequence[Subscription], tasks: Sequence[asyncio.Task[None]]) -> None:
+        recorder, *others = tasks
+        await _cancelled(others)
+        limit_s = (self._settings.deadline_ms + DRAIN_MS) / 1000
+        await asyncio.gather(*(desk.stop(limit_s) for desk in self.desks.values()))
+        await asyncio.gather(*(subscription.cancel() for subscription in subscriptions), return_exceptions=True)
+        if not recorder.done():
+            await self.recorder.flush(FLUSH_S)
+        await _cancelled([recorder])
+        await self._store.close()
+
+    async def _until(self, what: str, step: Callable[[], Awaitable[object]]) -> None:
+        wait_s = 0.2
+        while True:
+            try:
+                await step()
+            except FairmarkError as error:
+                self._ops.set_not_ready(f"waiting for {what}: {error}")
+                self._log.warning("waiting", what=what, retry_s=wait_s, code=error.code, error=str(error))
+                await asyncio.sleep(wait_s)
+                wait_s = min(wait_s * 2, 5.0)
+            else:
+                return
+
+    async def _subscribe(self, subscriptions: list[Subscription]) -> None:
+        for topic, handler in ((Topic.REPORTS, self._on_report), (Topic.HINTS, self._on_hint))[len(subscriptions) :]:
+            subscriptions.append(await self._bus.subscribe(topic, self._queue, handler, prefetch=64, exclusive=True))
+
+    async def _check_broker(self) -> str:
+        return f"round trip {await self._bus.ping():.2f} ms"
+
+    def _opened(self, running: Running) -> None:
+        self._open[running.id] = running
+        running.done.add_done_callback(lambda _: self._open.pop(running.id, None))
+
+    async def _on_report(self, message: Message) -> None:
+        if not isinstance(message, Report | Refusal) or message.deployment != self._deployment:
+            self._metrics.strays.labels("foreign").inc()
+            return
+        running = self._open.get(message.attempt)
+        record = running.record if running is not None else self.recorder.at_hand(message.attempt)
+        if record is None:
+            self._metrics.strays.labels("unknown").inc()  # another aggregator's, or long ended
+            return
+        engine = self.engines[record.group]
+        collecting = running is not None and running.collection is not None and running.collection.open
+        if running is not None and collecting:
+            if not engine.take(running, message):
+                self._metrics.strays.labels("duplicate").inc()
+        elif isinstance(message, Report) and not engine.take_late(record, running, message):
+            self._metrics.strays.labels("stranger").inc()
+
+    async def _on_hint(self, message: Message) -> None:
+        if not isinstance(message, Hint) or (message.deployment, message.mode) != (self._deployment, self._mode):
+            self._metrics.strays.labels("foreign").inc()
+            return
+        engine = self.engines.get(message.group)
+        if engine is None or engine.known is None or engine.group.feed(message.pair) is None:
+            self._metrics.strays.labels("unknown").inc()
+            return
+        outcome = self._weigh(message, engine)
+        self._metrics.hints.labels(message.group, outcome).inc()
+        if outcome is HintOutcome.FIRED and self._settings.heartbeats:
+            self._log.info("deviation", group=message.group, pair=message.pair)
+            with suppress(AggregatorError):  # stopping, or too many wait: they bring an attempt anyway
+                self.desks[message.group].request(self._clock.now_ms(), Cause.DEVIATION)
+
+    def _weigh(self, hint: Hint, engine: Engine) -> HintOutcome:
+        known = engine.known
+        try:
+            digest = hint_digest(
+                self._chain.domain, hint.group, hint.pair, hint.price, hint.moment, hint.previous_moment
+            )
+            signer = recover(digest, hint.signature).lower()
+        except (InvalidSignatureError, MalformedReportError):
+            return HintOutcome.STRANGER
+        if known is None:
+            return HintOutcome.STALE
+        return self._hints[hint.group].add(
+            signer, hint.pair, hint.moment, hint.previous_moment, known, self._clock.now_ms()
+        )
+
+
+def _age(engine: Engine, pair: str, clock: Clock) -> Callable[[], float]:
+    def age() -> float:
+        reading = engine.reading
+        answer = next((a for p, a in reading.answers.items() if p == pair), None) if reading else None
+        return float("nan") if answer is None else (clock.now_ms() - answer.observed_ms) / 1000
+
+    return age
+
+
+async def _cancelled(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,137 @@
+"""When a collection ends: everybody answered, a grace after the quorum, or the deadline; and what it keeps."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from aggregator.attempts import Verdict
+from aggregator.collection import MAX_STRANGERS, Collection, Ended
+from aggregator.edges import Known
+from aggregator.validation import validate
+from contracts.report import LocalSigner
+from tests.support.aggregator import BTC, NOW, SIGNERS, expected, group, received, refusal, state
+
+GROUP = group()
+FOUR = SIGNERS[:4]
+PRICES = (6_000_000_000_000, 300_000_000_000)
+
+
+async def timed(collection: Collection, *, deadline_ms: int, grace_ms: int) -> tuple[Ended, float]:
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    ended = await collection.wait(started + deadline_ms / 1000, grace_ms / 1000)
+    return ended, (loop.time() - started) * 1000
+
+
+def fresh(*reports: int) -> Collection:
+    collection = Collection(expected(GROUP, FOUR))
+    for index in reports:
+        collection.add(received(FOUR[index], PRICES, GROUP))
+    return collection
+
+
+def later(ms: int, action: Callable[[], object]) -> None:
+    asyncio.get_running_loop().call_later(ms / 1000, action)
+
+
+async def test_it_ends_at_once_when_every_member_has_signed() -> None:
+    ended, ms = await timed(fresh(0, 1, 2, 3), deadline_ms=500, grace_ms=500)
+    assert ended is Ended.ALL
+    assert ms < 50
+
+
+async def test_it_ends_a_grace_after_the_quorum() -> None:
+    ended, ms = await timed(fresh(0, 1, 2), deadline_ms=800, grace_ms=40)
+    assert ended is Ended.GRACE
+    assert 35 <= ms < 200
+
+
+async def test_the_fourth_report_ends_the_grace() -> None:
+    collection = fresh(0, 1, 2)
+    later(20, lambda: collection.add(received(FOUR[3], PRICES, GROUP)))
+    ended, ms = await timed(collection, deadline_ms=800, grace_ms=400)
+    assert ended is Ended.ALL
+    assert ms < 200
+
+
+async def test_without_a_quorum_it_ends_at_the_deadline() -> None:
+    ended, ms = await timed(fresh(0, 1), deadline_ms=60, grace_ms=10)
+    assert ended is Ended.DEADLINE
+    assert 55 <= ms < 200
+
+
+async def test_the_grace_never_goes_past_the_deadline() -> None:
+    ended, ms = await timed(fresh(0, 1, 2), deadline_ms=30, grace_ms=5_000)
+    assert ended is Ended.DEADLINE
+    assert ms < 200
+
+
+async def test_a_feed_that_can_still_have_its_contributors_is_waited_for() -> None:
+    collection = fresh(0, 1)
+    collection.add(received(FOUR[2], (PRICES[0], 0), GROUP))
+    assert not collection.quorate
+    collection.add(received(FOUR[3], PRICES, GROUP))
+    assert collection.quorate
+
+
+async def test_a_feed_that_cannot_have_its_contributors_any_more_is_not_waited_for() -> None:
+    collection = fresh(0)
+    for index in (1, 2):
+        collection.add(received(FOUR[index], (PRICES[0], 0), GROUP))
+    assert collection.quorate
+
+
+async def test_a_refusal_spares_the_wait_for_the_rest_once_there_is_a_quorum() -> None:
+    collection = fresh(0, 1, 2)
+    collection.refuse(refusal(FOUR[3].address), 7)
+    ended, ms = await timed(collection, deadline_ms=500, grace_ms=500)
+    assert ended is Ended.ALL
+    assert ms < 50
+
+
+async def test_refusals_in_others_names_cannot_end_the_wait_for_a_quorum() -> None:
+    collection = fresh(0)
+    for index in (1, 2, 3):
+        collection.refuse(refusal(FOUR[index].address, fetcher=f"liar-{index}"), 1)
+    later(20, lambda: [collection.add(received(FOUR[i], PRICES, GROUP)) for i in (1, 2, 3)])
+    ended, _ = await timed(collection, deadline_ms=500, grace_ms=50)
+    assert ended is Ended.ALL
+    assert validate(collection.received, collection.expected, NOW).answers[BTC].contributors == 4
+
+
+async def test_the_same_report_again_is_a_copy() -> None:
+    collection = fresh(0)
+    assert not collection.add(received(FOUR[0], PRICES, GROUP))
+    assert len(collection.received) == 1
+
+
+async def test_equivocation_takes_the_quorum_away_again() -> None:
+    collection = fresh(0, 1, 2)
+    assert collection.quorate
+    collection.add(received(FOUR[0], (PRICES[0] + 1, PRICES[1]), GROUP))
+    assert not collection.quorate
+
+
+async def test_garbage_is_bounded_and_keeps_no_member_out() -> None:
+    collection = Collection(expected(GROUP, FOUR))
+    for number in range(MAX_STRANGERS + 10):
+        collection.add(received(LocalSigner(f"{number + 100:064x}"), PRICES, GROUP))
+    for number in range(5):  # a member's old reports, replayed by anybody
+        collection.add(received(FOUR[0], PRICES, GROUP, moment=NOW - 10 * number - 10))
+    assert len(collection.received) == MAX_STRANGERS
+    assert collection.dropped == 15
+    for signer in FOUR:
+        assert collection.add(received(signer, PRICES, GROUP))
+    assert collection.complete
+
+
+async def test_a_newer_state_of_the_group_is_what_reports_are_judged_by() -> None:
+    collection = Collection(expected(GROUP, FOUR))
+    for signer in FOUR:
+        collection.add(received(signer, PRICES, GROUP, previous_moment=NOW - 30_000))
+    assert not collection.quorate
+    collection.expect(Known.of(state(GROUP, FOUR, NOW - 30_000, 5)))
+    assert collection.quorate
+    outcome = validate(collection.received, collection.expected, NOW)
+    assert {judged.verdict for judged in outcome.judged} == {Verdict.INCLUDED}
