@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI, Response
 from fastapi.responses import RedirectResponse
+from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 
 from bff.catalogue import Catalogue
@@ -44,7 +45,7 @@ def build_app(
     cors_origin_regex: str,
     logger: Logger,
 ) -> FastAPI:
-    app = FastAPI(
+    app = FastAPIOffline(  # the pages at /docs come from here, not from somebody's CDN
         title="Fairmark",
         version=VERSION,
         description=_DESCRIPTION,

@@ -1,0 +1,3 @@
+from fairmark.cli import main
+
+main()

@@ -1,0 +1,104 @@
+"""Commands that ask a running Fairmark: price, refresh, explain."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import httpx
+import typer
+from rich.console import Console
+
+from core.errors import FairmarkError
+from core.problems import read_problem
+from core.types import Pair
+from fairmark.cli.app import DEFAULT_CONFIG, BffUrl, Config, app, settings_from
+from fairmark.cli.derivation import derivation
+
+PairArgument = Annotated[str, typer.Argument(metavar="PAIR", help="A feed, as BTC/USD or btc-usd.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the service's JSON.")]
+
+
+class AskError(FairmarkError):
+    """The service did not answer, or answered with a problem."""
+
+    code = "request_failed"
+
+
+def _slug(text: str) -> str:
+    try:
+        return Pair.from_slug(text.replace("/", "-")).slug
+    except ValueError as error:
+        raise AskError(str(error)) from error
+
+
+def _ask(url: str, method: str = "GET") -> Any:
+    try:
+        response = httpx.request(method, url, timeout=15.0, trust_env=False)
+    except httpx.HTTPError as error:
+        raise AskError(f"no answer from {url}: {error or type(error).__name__}; does the BFF run there?") from error
+    if response.is_success:
+        return response.json()
+    problem = read_problem(response.content)
+    said = f"{problem.title}: {problem.detail} ({problem.code})" if problem else response.text[:200]
+    raise AskError(f"{response.status_code} from {url}: {said}")
+
+
+def _base(url: str | None, config: Any) -> str:
+    if url is not None:
+        return url.rstrip("/")
+    bff = settings_from(config).bff
+    return f"http://{bff.host}:{bff.port}"
+
+
+def _show_price(price: dict[str, Any], as_json: bool) -> None:
+    console = Console()
+    if as_json:
+        console.print_json(data=price)
+        return
+    age = f"{price['age_seconds']:.1f} s old"
+    state = "[red]STALE[/]" if price["stale"] else "fresh"
+    console.print(
+        f"{price['pair']}  [bold]{price['price']}[/]  {state}, {age}, round {price['round']}, "
+        f"{price['contributors']} reporters, spread {price['spread_bps']} bps, mode {price['mode']}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+@app.command()
+def price(pair: PairArgument, url: BffUrl = None, config: Config = DEFAULT_CONFIG, json: AsJson = False) -> None:
+    """The standing answer of a feed, as read from the chain."""
+    _show_price(_ask(f"{_base(url, config)}/v1/prices/{_slug(pair)}"), json)
+
+
+@app.command()
+def refresh(pair: PairArgument, url: BffUrl = None, config: Config = DEFAULT_CONFIG, json: AsJson = False) -> None:
+    """Ask for a new round and show its answer."""
+    _show_price(_ask(f"{_base(url, config)}/v1/prices/{_slug(pair)}/refresh", "POST"), json)
+
+
+@app.command()
+def explain(
+    pair: PairArgument,
+    round_: Annotated[int | None, typer.Option("--round", help="A round of the feed's group; default: latest.")] = None,
+    attempt: Annotated[str | None, typer.Option("--attempt", help="An attempt's id, also a failed one's.")] = None,
+    url: BffUrl = None,
+    config: Config = DEFAULT_CONFIG,
+    json: AsJson = False,
+) -> None:
+    """The derivation of an answer: from sources through reporters to the median on chain."""
+    base = _base(url, config)
+    feeds = {feed["pair"]: feed for feed in _ask(f"{base}/v1/feeds")["feeds"]}
+    wanted = _slug(pair).replace("-", "/", 1)
+    if wanted not in feeds:
+        raise AskError(f"{wanted} is no feed here; known: {', '.join(feeds)}")
+    if attempt is None:
+        number = round_ if round_ is not None else _ask(f"{base}/v1/prices/{_slug(pair)}")["round"]
+        record = _ask(f"{base}/v1/groups/{feeds[wanted]['group']}/rounds/{number}")
+    else:
+        record = _ask(f"{base}/v1/attempts/{attempt}")
+    console = Console()
+    if json:
+        console.print_json(data=record)
+    else:
+        console.print(derivation(record, Pair(wanted)))

@@ -1,0 +1,115 @@
+"""Commands that run things: the whole tree, or one service as a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import httpx
+import typer
+from rich.console import Console
+
+from contracts.deploy import deploy as deploy_contract
+from core.errors import StartError
+from core.settings import secret
+from core.types import Mode
+from fairmark import assemble, embedded
+from fairmark.cli.app import DEFAULT_CONFIG, Config, DieWithParent, app, settings_from
+from fairmark.cli.banner import show_banner
+from fairmark.runtime import run_until_stopped
+
+
+@app.command()
+def up(config: Config = DEFAULT_CONFIG) -> None:
+    """Start everything in one process tree: chain, simulator (in test mode), fetchers, aggregator, bff."""
+    settings = settings_from(config)
+    errors = Console(stderr=True)
+    run_until_stopped(
+        embedded.up(
+            settings,
+            config,
+            progress=lambda line: errors.print(f"[dim]fairmark[/] {line}", highlight=False),
+            banner=lambda tree: show_banner(Console(), tree),
+        )
+    )
+    errors.print("[dim]fairmark[/] stopped", highlight=False)
+
+
+@app.command()
+def stop(
+    name: Annotated[str, typer.Argument(help="A fetcher of the running tree, such as fetcher-b.")],
+    config: Config = DEFAULT_CONFIG,
+) -> None:
+    """Stop one fetcher of a tree started by `fairmark up`: rounds go on with the others."""
+    settings = settings_from(config)
+    running = embedded.read_running(settings)
+    if name not in running.ports or name not in settings.fetchers:
+        raise StartError(f"{name} is no running fetcher; known: {', '.join(sorted(settings.fetchers))}")
+    url = f"http://{settings.fetchers[name].host}:{running.ports[name]}/stop"
+    try:
+        response = httpx.post(url, headers={"Authorization": f"Bearer {running.token}"}, timeout=5, trust_env=False)
+    except httpx.HTTPError as error:
+        raise StartError(f"{name} does not answer at {url}: {error}") from error
+    if not response.is_success:
+        raise StartError(f"{name} refused to stop: {response.text}")
+    Console().print(f"{name} stops; the others go on")
+
+
+@app.command()
+def fetcher(
+    name: Annotated[str, typer.Option("--name", "-n", help="Which of the configured fetchers this process is.")],
+    config: Config = DEFAULT_CONFIG,
+) -> None:
+    """Run one fetcher: jobs in, signed reports out."""
+    run_until_stopped(assemble.run_fetcher(settings_from(config), name))
+
+
+@app.command()
+def aggregator(config: Config = DEFAULT_CONFIG) -> None:
+    """Run an aggregator: rounds, their record, their HTTP interface."""
+    run_until_stopped(assemble.run_aggregator(settings_from(config)))
+
+
+@app.command()
+def bff(config: Config = DEFAULT_CONFIG) -> None:
+    """Run the BFF: what web and mobile clients see."""
+    run_until_stopped(assemble.run_bff(settings_from(config)))
+
+
+@app.command()
+def simulator(
+    config: Config = DEFAULT_CONFIG,
+    replay: Annotated[
+        Path | None, typer.Option("--replay", help="Serve the recorded bodies in this folder, verbatim.")
+    ] = None,
+    die_with_parent: DieWithParent = False,
+) -> None:
+    """Run test mode's exchanges: the real formats, a seeded market, faults on demand."""
+    run_until_stopped(assemble.run_simulator(settings_from(config), recordings=replay), die_with_parent=die_with_parent)
+
+
+@app.command()
+def deploy(config: Config = DEFAULT_CONFIG) -> None:
+    """Deploy the contract for the configured groups and reporters, or verify what stands; prints the record."""
+    settings = settings_from(config)
+    mode: Mode = settings.named_mode()
+    chain = settings.chain
+    record = asyncio.run(
+        deploy_contract(
+            chain.rpc_url,
+            secret(chain.deployer_key, chain.deployer_key_file, "chain.deployer_key"),
+            mode=mode,
+            groups=settings.all_groups(),
+            reporters={
+                name: [assemble.reporter_address(settings, reporter) for reporter in settings.reporters(name)]
+                for name in settings.groups
+            },
+            owner=chain.admin,
+            guardian=chain.guardian,
+            deployments_dir=chain.deployments_dir,
+        )
+    )
+    console = Console()
+    console.print(f"FairmarkOracle ({record.mode}) at {record.address} on chain {record.chain_id}", highlight=False)
+    console.print(f"recorded in {chain.deployments_dir / f'{record.chain_id}.json'}", highlight=False)

@@ -1,0 +1,280 @@
+"""Everything in one process tree: the embedded chain and the simulator as children, every service in this process.
+
+    fairmark up
+     ├─ chain      eth-tester behind JSON-RPC
+     ├─ simulator  in test mode: every simulated exchange on a port of its own
+     └─ this process: the in-process bus, the fetchers, the aggregator, the bff
+
+The services are the ones that `fairmark.assemble` builds for separate processes; only the bus is shared in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import os
+import secrets
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import httpx
+import msgspec
+from fastapi import FastAPI, Header
+from pydantic import SecretStr
+
+from broker import Bus
+from contracts.deploy import deploy
+from contracts.report import LocalSigner
+from core.errors import FairmarkError, StartError
+from core.logs import get_logger
+from core.ops import listen
+from core.problems import Problem
+from core.settings import Settings
+from core.types import Mode
+from fairmark import assemble
+from fairmark.children import child
+from fairmark.probe import live_enough
+
+FIRST_PRICE_TIMEOUT_S = 30.0
+RESTART_PAUSE_S = 1.0
+
+Progress = Callable[[str], None]
+"""Called with a line each time something stands."""
+
+
+class Running(msgspec.Struct, frozen=True, kw_only=True):
+    """What `fairmark stop` and the other commands need of a running tree; kept in data_dir, readable by its owner."""
+
+    pid: int
+    token: str
+    ports: dict[str, int]
+
+
+@dataclass
+class Tree:
+    """A running tree, as its banner shows it."""
+
+    settings: Settings
+    why: str
+    address: str = ""
+    started: float = field(default_factory=time.monotonic)
+    ports: dict[str, int] = field(default_factory=dict)
+    prices: dict[str, dict[str, object]] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+    _listening: dict[str, asyncio.Event] = field(default_factory=lambda: defaultdict(asyncio.Event))
+
+    def announce(self, name: str, port: int) -> None:
+        self.ports[name] = port
+        self._listening[name].set()
+
+    async def port_of(self, name: str) -> int:
+        """Wait until `name` listens; its port."""
+        await self._listening[name].wait()
+        return self.ports[name]
+
+
+def with_fresh_keys(settings: Settings) -> Settings:
+    """The same settings with a new key for everyone who signs: an embedded deployment lives for one run only."""
+
+    def key() -> SecretStr:
+        return SecretStr("0x" + secrets.token_hex(32))
+
+    token = SecretStr(secrets.token_urlsafe(24))
+    fetchers = {
+        name: fetcher.model_copy(update={"key": key(), "address": None}) for name, fetcher in settings.fetchers.items()
+    }
+    return settings.model_copy(
+        update={
+            "fetchers": fetchers,
+            "aggregator": settings.aggregator.model_copy(update={"key": key(), "token": token}),
+            "bff": settings.bff.model_copy(update={"token": token}),
+            "chain": settings.chain.model_copy(update={"deployer_key": key()}),
+        }
+    )
+
+
+def check_ports(settings: Settings) -> None:
+    """Raises `StartError` listing every configured port that is taken, before anything starts."""
+    wanted = [
+        ("bff", settings.bff.host, settings.bff.port, "bff.port"),
+        ("aggregator", settings.aggregator.host, settings.aggregator.port, "aggregator.port"),
+        ("chain", settings.chain.host, settings.chain.port, "chain.port"),
+        *((name, own.host, own.port, f"fetchers.{name}.port") for name, own in settings.fetchers.items()),
+    ]
+    if settings.mode != "live":
+        wanted.append(("simulator", settings.simulator.host, settings.simulator.port, "simulator.port"))
+    taken = []
+    for name, host, port, setting in wanted:
+        try:
+            if port:
+                listen(host, port, name).close()
+        except StartError:
+            variable = "FAIRMARK_" + setting.upper().replace(".", "__").replace("-", "_")
+            taken.append(f"  - {name}: {host}:{port} (set {setting}, or {variable}=…)")
+    if taken:
+        raise StartError("ports are in use; is Fairmark running already?\n" + "\n".join(taken))
+
+
+async def decide_mode(settings: Settings) -> tuple[Mode, str]:
+    """`auto` becomes live where enough exchanges answer, else test; decided once. Returns the mode and why."""
+    if settings.mode != "auto":
+        return Mode(settings.mode), "named in the configuration"
+    enough, why = await live_enough(settings)
+    return (Mode.LIVE, why) if enough else (Mode.TEST, why)
+
+
+async def up(settings: Settings, config: Path | None, progress: Progress, banner: Callable[[Tree], None]) -> None:
+    """Run the whole tree until cancelled. Raises `StartError` and its kin when it cannot start."""
+    if not settings.chain.embedded:
+        raise StartError("`fairmark up` runs on the embedded chain; with chain.url set, start each service by itself")
+    check_ports(settings)
+    mode, why = await decide_mode(settings)
+    settings = with_fresh_keys(settings).model_copy(update={"mode": mode.value})
+    progress(f"mode {mode.value.upper()}: {why}")
+    tree = Tree(settings, why)
+    async with contextlib.AsyncExitStack() as stack:
+        await _start_children(settings, mode, config, stack, tree, progress)
+        await _deploy(settings, mode, tree, progress)
+        bus = assemble.make_memory_bus()
+        await bus.start()
+        stack.push_async_callback(bus.close)
+        token = secrets.token_urlsafe(24)
+        async with asyncio.TaskGroup() as services:
+            for name in settings.fetchers:
+                services.create_task(_keep_fetcher(settings, name, bus, tree, token), name=name)
+            services.create_task(assemble.run_aggregator(settings, bus=bus, announce=tree.announce), name="aggregator")
+            at = f"http://{settings.aggregator.host}:{await tree.port_of(settings.aggregator.name)}"
+            bff_settings = settings.model_copy(update={"bff": settings.bff.model_copy(update={"aggregator_url": at})})
+            services.create_task(assemble.run_bff(bff_settings, announce=tree.announce), name="bff")
+            await tree.port_of("bff")
+            progress(f"services: {len(settings.fetchers)} fetchers, the aggregator, the bff; the first round runs")
+            await _first_prices(settings, tree)
+            with _running_file(settings, Running(pid=os.getpid(), token=token, ports=tree.ports)):
+                banner(tree)
+                await asyncio.Event().wait()
+
+
+async def _start_children(
+    settings: Settings,
+    mode: Mode,
+    config: Path | None,
+    stack: contextlib.AsyncExitStack,
+    tree: Tree,
+    progress: Progress,
+) -> None:
+    chain = settings.chain
+    arguments = ["-m", "contracts.devchain", "--host", chain.host, "--port", str(chain.port), "--die-with-parent"]
+    arguments += ["--chain-id", str(chain.chain_id), "--clock-offset-ms", str(settings.clock_offset_ms)]
+    for owner in (chain.deployer_key, settings.aggregator.key):
+        assert owner is not None  # noqa: S101 - with_fresh_keys gave both
+        arguments += ["--fund", LocalSigner(owner.get_secret_value()).address]
+    await stack.enter_async_context(child("chain", arguments, f"{chain.rpc_url}/ready"))
+    tree.announce("chain", chain.port)
+    progress(f"chain: eth-tester, chain id {chain.chain_id}, at {chain.rpc_url}")
+    if mode is Mode.TEST:
+        arguments = ["-m", "fairmark", "simulator", "--die-with-parent"]
+        if config is not None:
+            arguments += ["--config", str(config)]
+        url = settings.simulator.control_url
+        await stack.enter_async_context(child("simulator", arguments, f"{url}/ready", {"FAIRMARK_MODE": "test"}))
+        tree.announce("simulator", settings.simulator.port)
+        progress(f"simulator: the exchanges of test mode, control at {url}")
+
+
+async def _deploy(settings: Settings, mode: Mode, tree: Tree, progress: Progress) -> None:
+    key = settings.chain.deployer_key
+    assert key is not None  # noqa: S101
+    record = await deploy(
+        settings.chain.rpc_url,
+        key.get_secret_value(),
+        mode=mode,
+        groups=settings.all_groups(),
+        reporters={
+            name: [assemble.reporter_address(settings, reporter) for reporter in settings.reporters(name)]
+            for name in settings.groups
+        },
+        owner=settings.chain.admin,
+        guardian=settings.chain.guardian,
+        deployments_dir=settings.chain.deployments_dir,
+    )
+    tree.address = record.address
+    progress(f"contract: FairmarkOracle at {record.address}")
+
+
+async def _keep_fetcher(settings: Settings, name: str, bus: Bus, tree: Tree, token: str) -> None:
+    """Run one fetcher, again after a crash, until it is told to stop. Its end never ends the others."""
+    logger = get_logger(name, settings.mode)
+    stop = asyncio.Event()
+    while not stop.is_set():
+        work = asyncio.create_task(
+            assemble.run_fetcher(
+                settings, name, bus=bus, announce=tree.announce, extend=lambda app: _add_stop(app, token, stop)
+            ),
+            name=f"{name}:run",
+        )
+        told = asyncio.create_task(stop.wait(), name=f"{name}:stop")
+        try:
+            await asyncio.wait({work, told}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (work, told):
+                task.cancel()
+            (outcome, _) = await asyncio.gather(work, told, return_exceptions=True)
+        if stop.is_set():
+            logger.warning("fetcher_stopped", because="told to stop")
+        elif isinstance(outcome, FairmarkError) and name not in tree.ports:
+            raise outcome
+        else:
+            logger.error("fetcher_crashed", error=repr(outcome), restart_in_s=RESTART_PAUSE_S)
+            await asyncio.sleep(RESTART_PAUSE_S)
+
+
+def _add_stop(app: FastAPI, token: str, stop: asyncio.Event) -> None:
+    @app.post("/stop", status_code=202)
+    async def stop_fetcher(authorization: Annotated[str, Header()] = "") -> dict[str, str]:
+        if not hmac.compare_digest(authorization.encode(), f"Bearer {token}".encode()):
+            raise Problem(401, "unauthorized", "A bearer token is needed", "use `fairmark stop NAME`")
+        stop.set()
+        return {"status": "stopping"}
+
+
+async def _first_prices(settings: Settings, tree: Tree) -> None:
+    """Wait until every feed has a price, or the bound is over: the banner then names those without."""
+    url = f"http://{settings.bff.host}:{tree.ports['bff']}/v1/prices"
+    wanted = [feed.pair for feed in settings.feeds]
+    async with httpx.AsyncClient(timeout=2.0, trust_env=False) as client:
+        deadline = time.monotonic() + FIRST_PRICE_TIMEOUT_S
+        while time.monotonic() < deadline and len(tree.prices) < len(wanted):
+            with contextlib.suppress(httpx.HTTPError):
+                response = await client.get(url)
+                if response.is_success:
+                    tree.prices = {price["pair"]: price for price in response.json()["prices"]}
+            await asyncio.sleep(0.1)
+    tree.missing = [pair for pair in wanted if pair not in tree.prices]
+
+
+@contextlib.contextmanager
+def _running_file(settings: Settings, running: Running) -> Iterator[None]:
+    path = running_path(settings)
+    path.touch(mode=0o600)
+    path.write_bytes(msgspec.json.encode(running))
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def running_path(settings: Settings) -> Path:
+    return settings.data_dir / "running.json"
+
+
+def read_running(settings: Settings) -> Running:
+    """What runs in this data_dir. Raises `StartError` when nothing does."""
+    try:
+        return msgspec.json.decode(running_path(settings).read_bytes(), type=Running)
+    except (OSError, msgspec.MsgspecError):
+        raise StartError(f"nothing runs here: no {running_path(settings)}; start it with `make run`") from None
