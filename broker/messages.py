@@ -103,8 +103,6 @@ def decode(data: bytes) -> Message:
     _check_size(data)
     try:
         return codec.decode(data, Message)  # type: ignore[arg-type]
-    except RecursionError as error:
-        raise MalformedMessageError("nested too deeply") from error
     except (msgspec.MsgspecError, ValueError, ArithmeticError) as error:
         raise MalformedMessageError(str(error)) from error
 

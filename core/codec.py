@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from typing import Any, TypeVar
 
@@ -10,6 +11,13 @@ import msgspec
 from core.types import Pair
 
 T = TypeVar("T")
+
+MAX_DEPTH = 32
+"""How deeply JSON from outside may nest. msgspec's decoder recurses on the C stack and trusts Python's recursion limit,
+which the Ethereum libraries raise to 100,000 when they are imported: without this bound, a body of brackets ends the
+process with a segmentation fault."""
+
+_STRING_OR_BRACKET = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{}]', re.DOTALL)
 
 
 def _enc_hook(value: object) -> object:
@@ -34,13 +42,30 @@ def encode(value: object) -> bytes:
 
 
 def decode(data: bytes | str, kind: type[T]) -> T:
-    """Read `kind` from JSON. Raises `msgspec.ValidationError` (wrong shape) or `msgspec.DecodeError` (not JSON)."""
+    """Read `kind` from JSON. Raises `msgspec.ValidationError` (wrong shape) or `msgspec.DecodeError` (not JSON, or
+    nested too deeply)."""
+    _check_depth(data.encode() if isinstance(data, str) else data)
     return msgspec.json.decode(data, type=kind, dec_hook=_dec_hook)
 
 
 def decode_digits(data: bytes) -> Any:
     """Read any JSON with every fractional number as `Decimal`, from its digits. Raises `msgspec.DecodeError`."""
+    _check_depth(data)
     return _digits.decode(data)
+
+
+def _check_depth(data: bytes) -> None:
+    if data.count(b"[") + data.count(b"{") <= MAX_DEPTH:
+        return
+    depth = 0
+    for token in _STRING_OR_BRACKET.finditer(data):
+        first = data[token.start()]
+        if first in b"[{":
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise msgspec.DecodeError(f"JSON is nested more than {MAX_DEPTH} levels deep")
+        elif first in b"]}":
+            depth -= 1
 
 
 def to_builtins(value: object) -> Any:

@@ -82,7 +82,7 @@ def _decode(body: bytes) -> Any:
         raise EmptyBodyError("no bytes")
     try:
         tree = decode_digits(body)
-    except (msgspec.MsgspecError, ValueError, ArithmeticError, RecursionError) as error:
+    except (msgspec.MsgspecError, ValueError, ArithmeticError) as error:
         raise MalformedBodyError(f"not JSON: {_shown(str(error))}") from error
     if tree is None or tree in ({}, [], ""):
         raise EmptyBodyError("an empty JSON value")

@@ -16,7 +16,7 @@ from contracts.devchain.service import ChainService
 from contracts.report import bytes32
 from core.ops import Ops, serve
 from core.types import Feed, Group, Mode, Pair
-from tests.oracle_kit import GUARDIAN, START_MS, Lab
+from tests.support.oracle_kit import GUARDIAN, START_MS, Lab
 from tests.support.bff import ATTEMPT, FakeAggregator, bff_house, ended
 from tests.support.wait import until
 

@@ -119,8 +119,8 @@ def changed(**more: object) -> bytes:
         (b"\xff\xfe", "malformed"),
         (encode(JOB)[:-1], "truncated"),
         (encode(JOB) + b"{}", "trailing"),
-        (b"[" * 100_000, "object"),
-        (b'{"x":' + b"[" * 100_000, "nested too deeply"),
+        (b"[" * 100_000, "nested more than 32 levels deep"),
+        (b'{"x":' + b"[" * 100_000, "nested more than 32 levels deep"),
     ],
 )
 def test_what_is_no_message_is_refused_saying_what_is_wrong(data, says):
