@@ -16,8 +16,8 @@ from contracts.devchain.service import ChainService
 from contracts.report import bytes32
 from core.ops import Ops, serve
 from core.types import Feed, Group, Mode, Pair
-from tests.support.oracle_kit import GUARDIAN, START_MS, Lab
 from tests.support.bff import ATTEMPT, FakeAggregator, bff_house, ended
+from tests.support.oracle_kit import GUARDIAN, START_MS, Lab
 from tests.support.wait import until
 
 BTC, DOGE = 0, 2
