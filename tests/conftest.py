@@ -52,9 +52,9 @@ def _missing(marker: str) -> str | None:
     if marker == "needs_postgres" and not _answers(POSTGRES_URL):
         return f"no PostgreSQL at {POSTGRES_URL}"
     if marker == "needs_anvil" and anvil_binary() is None:
-        return "no anvil: run `npm ci` in contracts/"
+        return "no anvil: run `npm install` in contracts/"
     if marker == "needs_solc" and not solc_available():
-        return "no Solidity compiler: run `npm ci` in contracts/"
+        return "no Solidity compiler: run `npm install` in contracts/"
     return None
 
 
