@@ -1,6 +1,6 @@
 """`python -m contracts.compile` compiles `src/*.sol` into `artifacts/*.json`; with `--check` it only compares.
 
-A development tool: run time never compiles. It needs node, `npm ci` in this folder, and py-solc-x.
+A development tool: run time never compiles. It needs node, `npm install` in this folder, and py-solc-x.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def all_sources() -> dict[str, str]:
         try:
             found[name] = path.read_text(encoding="utf-8")
         except OSError:
-            raise ArtifactError(f"{name} is not there: run `npm ci` in contracts/") from None
+            raise ArtifactError(f"{name} is not there: run `npm install` in contracts/") from None
         for target in _IMPORT.findall(found[name]):
             near = target.startswith(".")
             waiting.append(posixpath.normpath(posixpath.join(posixpath.dirname(name), target)) if near else target)
@@ -77,7 +77,7 @@ def library_hashes(sources: dict[str, str]) -> dict[str, str]:
 def compile_all() -> dict[str, dict[str, Any]]:
     """Each contract's artifact. Raises `ArtifactError` when there is no compiler, or when it refuses the sources."""
     if shutil.which("node") is None or not (NODE_MODULES / "solc").is_dir():
-        raise ArtifactError("no Solidity compiler: install node and run `npm ci` in contracts/")
+        raise ArtifactError("no Solidity compiler: install node and run `npm install` in contracts/")
     import solcx  # noqa: PLC0415 - a development dependency: importing this module must not need it
     from solcx.exceptions import SolcError  # noqa: PLC0415
     from solcx.wrapper import get_version_str_from_solc_binary  # noqa: PLC0415

@@ -22,11 +22,17 @@ def _redact(_logger: object, _name: str, event: dict[str, Any]) -> dict[str, Any
     return event
 
 
-def configure_logging(level: str = "info", style: str = "auto") -> None:
+def configure_logging(level: str = "info", style: str = "auto", mode: str = "undecided") -> None:
     """Set up structlog and route the standard library's logs (uvicorn, pika, web3) through it, to standard error.
 
-    level: debug, info, warning or error. style: `json`, `console`, or `auto` (console on a terminal).
+    level: debug, info, warning or error. style: `json`, `console`, or `auto` (console on a terminal). mode: stands in
+    every line that does not name its own.
     """
+
+    def with_mode(_logger: object, _name: str, event: dict[str, Any]) -> dict[str, Any]:
+        event.setdefault("mode", mode)
+        return event
+
     console = style == "console" or (style == "auto" and sys.stderr.isatty())
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
@@ -34,6 +40,7 @@ def configure_logging(level: str = "info", style: str = "auto") -> None:
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
+        with_mode,
         _redact,
     ]
     structlog.configure(

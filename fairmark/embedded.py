@@ -31,7 +31,7 @@ from broker import Bus
 from contracts.deploy import deploy
 from contracts.report import LocalSigner
 from core.errors import FairmarkError, StartError
-from core.logs import get_logger
+from core.logs import configure_logging, get_logger
 from core.ops import listen
 from core.problems import Problem
 from core.settings import Settings
@@ -135,6 +135,7 @@ async def up(settings: Settings, config: Path | None, progress: Progress, banner
     check_ports(settings)
     mode, why = await decide_mode(settings)
     settings = with_fresh_keys(settings).model_copy(update={"mode": mode.value})
+    configure_logging(settings.log.level, settings.log.format, mode.value)
     progress(f"mode {mode.value.upper()}: {why}")
     tree = Tree(settings, why)
     async with contextlib.AsyncExitStack() as stack:
@@ -170,6 +171,7 @@ async def _start_children(
     chain = settings.chain
     arguments = ["-m", "contracts.devchain", "--host", chain.host, "--port", str(chain.port), "--die-with-parent"]
     arguments += ["--chain-id", str(chain.chain_id), "--clock-offset-ms", str(settings.clock_offset_ms)]
+    arguments += ["--mode", mode.value, "--log-level", settings.log.level, "--log-format", settings.log.format]
     for owner in (chain.deployer_key, settings.aggregator.key):
         assert owner is not None  # noqa: S101 - with_fresh_keys gave both
         arguments += ["--fund", LocalSigner(owner.get_secret_value()).address]

@@ -33,5 +33,5 @@ DieWithParent = Annotated[bool, typer.Option("--die-with-parent", hidden=True)]
 def settings_from(config: Path) -> Settings:
     """Read the configuration and set the logs up by it. Raises `ConfigurationError`."""
     settings = load(config)
-    configure_logging(settings.log.level, settings.log.format)
+    configure_logging(settings.log.level, settings.log.format, settings.mode)
     return settings

@@ -112,7 +112,7 @@ def start(tmp_path: Path) -> Iterator[Any]:
 
 
 def test_a_newcomer_gets_every_price_loses_a_fetcher_and_stops_without_a_trace(start: Any) -> None:
-    tree = start(configuration(), FAIRMARK_MODE="test", FAIRMARK_AGGREGATOR__HEARTBEATS="true")
+    tree = start(configuration(), FAIRMARK_MODE="test")
     banner = tree.banner()
     assert "mode TEST" in banner
     assert "SIMULATED" in banner
@@ -133,12 +133,31 @@ def test_a_newcomer_gets_every_price_loses_a_fetcher_and_stops_without_a_trace(s
     assert "Traceback" not in tree.errors.read_text()
 
 
-def test_after_a_minute_of_idleness_a_refresh_succeeds_on_the_same_chain(start: Any) -> None:
-    tree = start(configuration(), FAIRMARK_MODE="test", FAIRMARK_AGGREGATOR__HEARTBEATS="true")
+def test_a_price_that_moves_starts_a_round_by_itself(start: Any) -> None:
+    tree = start(configuration(heartbeat_s=600), FAIRMARK_MODE="test", FAIRMARK_SIMULATOR__VOLATILITY_BPS="0")
     tree.banner()
     before = tree.price()
-    # nobody asks anything: no request, and no heartbeat sooner than the feeds' 60 s
-    time.sleep(IDLE_S)
+    target = (Decimal(before["price"]) * Decimal("1.02")).quantize(Decimal("0.01"))
+    simulator = f"http://127.0.0.1:{tree.ports['simulator']}"
+    tree.client.put(f"{simulator}/prices", json={"BTC/USD": str(target)}).raise_for_status()
+
+    def moved() -> Any:
+        price = tree.price()
+        return price if price["round"] > before["round"] else None
+
+    price = wait_for("a round on deviation", moved, 30)
+    assert abs(Decimal(price["price"]) / target - 1) < Decimal("0.002")
+    record = tree.client.get(f"/v1/groups/majors/rounds/{price['round']}").json()
+    assert record["cause"] == "deviation"
+    assert tree.stop() == 0
+
+
+def test_after_a_minute_of_idleness_a_refresh_succeeds_on_the_same_chain(start: Any) -> None:
+    tree = start(configuration(heartbeat_s=600), FAIRMARK_MODE="test", FAIRMARK_SIMULATOR__VOLATILITY_BPS="0")
+    tree.banner()
+    before = tree.price()
+    time.sleep(IDLE_S)  # no request, no heartbeat due, no price that moves: the chain makes no block
+    assert tree.price()["round"] == before["round"]
     response = tree.refresh()
     assert response.status_code == 200, response.text
     assert response.json()["round"] > before["round"]
@@ -166,8 +185,7 @@ def test_with_all_fetchers_stopped_the_price_turns_stale_by_the_wall_clock(start
 
 
 def test_without_exchanges_auto_takes_the_simulator_and_says_so(start: Any) -> None:
-    proxy = {"FAIRMARK_CHAIN__CHAIN_ID": "31337"}
-    tree = start(configuration().replace('mode = "test"', 'mode = "auto"'), **proxy)
+    tree = start(configuration().replace('mode = "test"', 'mode = "auto"'))
     banner = tree.banner()
     if "mode LIVE" in banner:
         pytest.skip("the real exchanges answer here")
