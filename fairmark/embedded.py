@@ -79,7 +79,8 @@ class Tree:
 
 
 def with_fresh_keys(settings: Settings) -> Settings:
-    """The same settings with a new key for everyone who signs: an embedded deployment lives for one run only."""
+    """The same settings with a new key for everyone who signs, and a record beside the other data: an embedded
+    deployment lives for one run only."""
 
     def key() -> SecretStr:
         return SecretStr("0x" + secrets.token_hex(32))
@@ -93,7 +94,9 @@ def with_fresh_keys(settings: Settings) -> Settings:
             "fetchers": fetchers,
             "aggregator": settings.aggregator.model_copy(update={"key": key(), "token": token}),
             "bff": settings.bff.model_copy(update={"token": token}),
-            "chain": settings.chain.model_copy(update={"deployer_key": key()}),
+            "chain": settings.chain.model_copy(
+                update={"deployer_key": key(), "deployments_dir": settings.data_dir / "deployments"}
+            ),
         }
     )
 
