@@ -93,7 +93,7 @@ class AggregatorSettings(_Section):
     host: str = "127.0.0.1"
     port: Port = 8001
     name: Name = "aggregator"
-    deadline_ms: int = Field(default=800, ge=100, le=30_000)
+    deadline_ms: int = Field(default=800, ge=300, le=30_000)
     grace_ms: int = Field(default=50, ge=0, le=5_000, description="after a quorum, how long to wait for the rest")
     confirm_timeout_ms: int = Field(default=5_000, ge=100, le=60_000)
     heartbeats: bool = Field(default=True, description="start attempts on heartbeat and on deviation hints")

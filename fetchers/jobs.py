@@ -27,7 +27,7 @@ MAX_BUDGET_MS = 30_000
 """No aggregator waits longer, and a job that says so must not hold its place here."""
 PUBLISH_MS = 150
 """A report is published this long before its job's budget ends at the latest."""
-SIGNING_MS = 30
+SIGNING_MS = 80
 """What the checks, the signature and the store are given of the budget, after the sources' time is over."""
 
 

@@ -33,13 +33,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import jmespath
 from jmespath.exceptions import JMESPathError
-from jmespath.parser import ParsedResult
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from core.types import Pair
 from sources.errors import CatalogueError, UnsupportedPairError
+from sources.paths import BodyPath, compile_path
 
 CATALOGUE = Path(__file__).parent / "catalogue"
 
@@ -201,14 +200,14 @@ def _fill(template: str, words: dict[str, str]) -> str:
     return _PLACEHOLDER.sub(lambda match: words[match[1]], template)
 
 
-def _compiled(field: str, text: str, words: dict[str, str]) -> ParsedResult:
+def _compiled(field: str, text: str, words: dict[str, str]) -> BodyPath:
     try:
-        return jmespath.compile(_fill(text, words))
+        return compile_path(_fill(text, words))
     except JMESPathError as error:
         raise ValueError(f"ticker.{field}: {text!r} is no JMESPath: {str(error).splitlines()[0]}") from error
 
 
-def _optional(field: str, text: str | None, words: dict[str, str]) -> ParsedResult | None:
+def _optional(field: str, text: str | None, words: dict[str, str]) -> BodyPath | None:
     return None if text is None else _compiled(field, text, words)
 
 

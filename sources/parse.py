@@ -12,7 +12,6 @@ from typing import Any
 
 import msgspec
 from jmespath.exceptions import JMESPathError
-from jmespath.parser import ParsedResult
 from msgspec import Struct
 
 from core.codec import decode_digits
@@ -20,6 +19,7 @@ from core.errors import InvalidPriceError
 from core.types import checked_price
 from sources.entries import SourceEntry, TimeUnit
 from sources.errors import EmptyBodyError, InvalidNumberError, MalformedBodyError
+from sources.paths import BodyPath
 
 MAX_BODY_BYTES = 256 * 1024
 """A ticker is a few hundred bytes; what is longer than this is none."""
@@ -89,7 +89,7 @@ def _decode(body: bytes) -> Any:
     return tree
 
 
-def _search(path: ParsedResult, tree: Any) -> Any:
+def _search(path: BodyPath, tree: Any) -> Any:
     try:
         return path.search(tree)
     except (JMESPathError, TypeError, ValueError, ArithmeticError, AttributeError, KeyError) as error:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-import ssl
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Self
 
-import aiohttp
 import httpx
 import msgspec
-from httpx_aiohttp import AiohttpTransport
 from prometheus_client import CollectorRegistry
 
 from core.clock import Clock
@@ -20,8 +17,9 @@ from core.logs import Logger, get_logger
 from core.types import FailureCode, Mode, Pair, SourceFailure
 from sources.entries import SourceEntry
 from sources.errors import CatalogueError, SimulatorUnreachableError
-from sources.http import Reading, RetryPolicy, SourceClient, http_client
+from sources.http import Reading, RetryPolicy, SourceClient
 from sources.metrics import SourceMetrics
+from sources.transport import DirectTransport
 
 LIMITS = httpx.Limits(max_connections=32, max_keepalive_connections=32, keepalive_expiry=60)
 
@@ -59,7 +57,7 @@ class SourcePool:
             name: SourceClient(
                 catalogue[name],
                 base_url=catalogue[name].base_url if base_urls is None else base_urls[name],
-                client=http_client(LIMITS, lambda: _transport(tls, proxy)),
+                transport=DirectTransport(tls, LIMITS, proxy),
                 clock=clock,
                 metrics=metrics,
                 rng=rng or random.SystemRandom(),
@@ -120,15 +118,3 @@ async def simulator_base_urls(control_url: str, *, timeout_s: float = 2.0) -> di
         raise SimulatorUnreachableError(
             f"no list of venues at {url} ({type(error).__name__}); start `fairmark simulator`, or set simulator.url"
         ) from error
-
-
-def _transport(tls: ssl.SSLContext, proxy: str | None) -> httpx.AsyncBaseTransport:
-    """httpx's API over aiohttp's connections: a third of the time a request costs over httpcore."""
-
-    def session() -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(
-            ssl=tls, limit=LIMITS.max_connections or 0, keepalive_timeout=LIMITS.keepalive_expiry
-        )
-        return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
-
-    return AiohttpTransport(verify=tls, client=session, proxy=None if proxy is None else httpx.Proxy(proxy))
