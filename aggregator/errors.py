@@ -51,3 +51,9 @@ class StoppingError(AggregatorError):
     """The service is stopping. Ask another instance, or again shortly."""
 
     code = "stopping"
+
+
+class RoundsFailingError(AggregatorError):
+    """A group's last attempt brought no round: shown in `/health`."""
+
+    code = "rounds_failing"

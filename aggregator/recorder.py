@@ -29,6 +29,7 @@ class Recorder:
         self._metrics = metrics
         self._log = logger
         self._recent: OrderedDict[str, AttemptRecord] = OrderedDict()
+        self._newest: dict[str, AttemptRecord] = {}
         self._unsaved: OrderedDict[str, AttemptRecord] = OrderedDict()
         self._work = asyncio.Event()
         self._empty = asyncio.Event()
@@ -47,6 +48,9 @@ class Recorder:
 
     def keep(self, record: AttemptRecord) -> None:
         """Take an ended attempt's record. It can be read at once, and is saved soon."""
+        newest = self._newest.get(record.group)
+        if newest is None or record.started_ms >= newest.started_ms:
+            self._newest[record.group] = record
         self._recent[record.id] = record
         self._recent.move_to_end(record.id)
         while len(self._recent) > RECENT:
@@ -62,6 +66,10 @@ class Recorder:
     def at_hand(self, attempt: str) -> AttemptRecord | None:
         """The record of an attempt that ended lately."""
         return self._recent.get(attempt)
+
+    def newest(self, group: str) -> AttemptRecord | None:
+        """The record of the group's last attempt to end, in this process."""
+        return self._newest.get(group)
 
     def late(self, attempt: str, report: ReportRecord) -> None:
         """Append a report that came after its attempt ended, if the record is still at hand."""

@@ -13,7 +13,7 @@ from aggregator.api import build_app
 from aggregator.attempts import Cause
 from aggregator.edges import SubmittingChain
 from aggregator.engine import Engine
-from aggregator.errors import AggregatorError
+from aggregator.errors import AggregatorError, RoundsFailingError
 from aggregator.joining import Desk
 from aggregator.metrics import Metrics
 from aggregator.recorder import Recorder
@@ -108,6 +108,7 @@ class AggregatorService:
         ops.depend("broker", self._check_broker)
         ops.depend("chain", chain.ping)
         ops.depend("store", self.recorder.check)
+        ops.depend("rounds", self._check_rounds, required=False)
         self.app: FastAPI = build_app(
             desks=self.desks,
             open_attempts=self._open,
@@ -170,6 +171,19 @@ class AggregatorService:
 
     async def _check_broker(self) -> str:
         return f"round trip {await self._bus.ping():.2f} ms"
+
+    async def _check_rounds(self) -> str:
+        """What became of each group's last attempt. Raises `RoundsFailingError` where one failed."""
+        said = []
+        for name in self.engines:
+            record = self.recorder.newest(name)
+            if record is None:
+                said.append(f"{name}: no attempt yet")
+            elif record.code is not None:
+                raise RoundsFailingError(f"{name}: the last attempt failed: {record.code}, {record.detail}")
+            else:
+                said.append(f"{name}: round {record.round}, {len(record.reports)} reports")
+        return "; ".join(said)
 
     def _opened(self, running: Running) -> None:
         self._open[running.id] = running

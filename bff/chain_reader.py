@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Sequence
 
 from bff.edges import ChainEdge, GroupReading
-from bff.errors import ChainUnavailableError
+from bff.errors import ChainUnavailableError, StalePricesError
 from bff.metrics import BffMetrics
 from bff.prices import GroupView, view
 from bff.transactions import Transactions
@@ -164,6 +164,20 @@ class ChainReader:
                 raise ChainUnavailableError(f"{name}: the last reading is {age_ms} ms old")
             details.append(f"{name}: round {reader.view.round}, read {age_ms} ms ago")
         return "; ".join(details)
+
+    async def freshness(self) -> str:
+        """For `/health`. Raises `StalePricesError` naming the prices that are stale or were never set."""
+        now_ms = self._clock.now_ms()
+        old: list[str] = []
+        for reader in self._groups.values():
+            standing = {} if reader.view is None else reader.view.standing
+            for feed in reader.group.feeds:
+                price = standing.get(feed.pair)
+                if price is None or price.at(now_ms).stale:
+                    old.append(feed.pair)
+        if old:
+            raise StalePricesError(f"stale or never set: {', '.join(old)}")
+        return "every price is fresh"
 
     async def _poll(self, reader: _GroupReader) -> None:
         while True:

@@ -42,6 +42,12 @@ class ChainUnavailableError(BffError):
     code = "chain_unavailable"
 
 
+class StalePricesError(BffError):
+    """Prices are served, but some are stale or were never set: shown in `/health`."""
+
+    code = "stale_prices"
+
+
 class AggregatorUnavailableError(BffError):
     """The aggregator does not answer, refuses us, or answers what cannot be read. Reads go on without it."""
 

@@ -64,6 +64,7 @@ class BffService:
         )
         ops.depend("chain", self.reader.health)
         ops.depend("aggregator", self.aggregator.ping, required=False)
+        ops.depend("prices", self.reader.freshness, required=False)
         ops.set_not_ready("the chain was not read yet")
         self.app: FastAPI = build_app(
             [

@@ -11,11 +11,13 @@ import json
 from typing import Any
 
 import aiohttp
+import msgspec
 from eth_typing import URI
 from web3.providers.rpc import AsyncHTTPProvider
 from web3.types import RPCEndpoint
 
 from contracts.errors import RpcRejectedError, RpcUnavailableError
+from core.codec import check_depth
 
 MAX_BODY_BYTES = 32 << 20
 KEEP_ALIVE_S = 4
@@ -57,6 +59,10 @@ class _KeepAliveProvider(AsyncHTTPProvider):
             data = b"".join(parts)
             if response.status != 200 and not data.lstrip().startswith(b"{"):
                 raise RpcUnavailableError(f"{self.endpoint_uri} answered HTTP {response.status}; is it an EVM node?")
+            try:
+                check_depth(data)
+            except msgspec.DecodeError as error:
+                raise RpcUnavailableError(f"{self.endpoint_uri} answered with what no node says: {error}") from error
             return data
 
     async def disconnect(self) -> None:

@@ -44,17 +44,18 @@ def encode(value: object) -> bytes:
 def decode(data: bytes | str, kind: type[T]) -> T:
     """Read `kind` from JSON. Raises `msgspec.ValidationError` (wrong shape) or `msgspec.DecodeError` (not JSON, or
     nested too deeply)."""
-    _check_depth(data.encode() if isinstance(data, str) else data)
+    check_depth(data.encode() if isinstance(data, str) else data)
     return msgspec.json.decode(data, type=kind, dec_hook=_dec_hook)
 
 
 def decode_digits(data: bytes) -> Any:
     """Read any JSON with every fractional number as `Decimal`, from its digits. Raises `msgspec.DecodeError`."""
-    _check_depth(data)
+    check_depth(data)
     return _digits.decode(data)
 
 
-def _check_depth(data: bytes) -> None:
+def check_depth(data: bytes) -> None:
+    """Raises `msgspec.DecodeError` where JSON nests too deeply to be given to any decoder that recurses."""
     if data.count(b"[") + data.count(b"{") <= MAX_DEPTH:
         return
     depth = 0

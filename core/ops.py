@@ -24,6 +24,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Info, gene
 
 from core.clock import Clock, SystemClock, rfc3339
 from core.errors import FairmarkError, StartError
+from core.problems import install_problem_handlers
 from core.types import Mode
 
 VERSION = "0.1.0"
@@ -48,6 +49,7 @@ class Ops:
     clock: Clock = field(default_factory=SystemClock)
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     ready: bool = False
+    was_ready: bool = False
     not_ready_because: str = "starting"
     _dependencies: dict[str, _Dependency] = field(default_factory=dict)
 
@@ -61,7 +63,7 @@ class Ops:
         self._dependencies[name] = _Dependency(check, required, timeout_s)
 
     def set_ready(self) -> None:
-        self.ready = True
+        self.ready = self.was_ready = True
 
     def set_not_ready(self, because: str) -> None:
         self.ready, self.not_ready_because = False, because
@@ -128,6 +130,7 @@ def ops_app(ops: Ops) -> FastAPI:
     """An application with nothing but the operators' endpoints: for services that clients do not call."""
     app = FastAPI(title=f"Fairmark {ops.service}", version=VERSION, docs_url=None, redoc_url=None, openapi_url=None)
     add_ops_routes(app, ops)
+    install_problem_handlers(app)
     return app
 
 

@@ -155,6 +155,7 @@ def install_problem_handlers(app: FastAPI, statuses: Mapping[str, int] | None = 
 def read_problem(body: bytes) -> ProblemDocument | None:
     """A problem document that another service sent, or None where `body` is none."""
     try:
+        codec.check_depth(body)
         return ProblemDocument.model_validate(msgspec.json.decode(body))
     except (msgspec.MsgspecError, UnicodeDecodeError, ValueError):
         return None

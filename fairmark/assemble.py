@@ -129,9 +129,13 @@ async def run_fetcher(
     *,
     bus: Bus | None = None,
     announce: Announce = _quiet,
+    ops: Ops | None = None,
     extend: Callable[[FastAPI], None] | None = None,
 ) -> None:
-    """One fetcher: its sources, its signer, its report store, its place on the bus."""
+    """One fetcher: its sources, its signer, its report store, its place on the bus.
+
+    ops: its health, where the caller wants to see it. extend: adds routes to its operators' endpoints.
+    """
     mode = settings.named_mode()
     signer = LocalSigner(fetcher_key(settings, name))
     own = settings.fetchers[name]
@@ -140,7 +144,7 @@ async def run_fetcher(
             [f"fetchers.{name}.address: {own.address} is not the address of its key, {signer.address}"]
         )
     clock = make_clock(settings)
-    ops = Ops(name, mode, clock)
+    ops = ops or Ops(name, mode, clock)
     catalogue = load_catalogue()
     if unknown := [source for source in own.sources if source not in catalogue]:
         raise ConfigurationError(
@@ -159,6 +163,7 @@ async def run_fetcher(
         stack.push_async_callback(pool.close)
         store = SqlReportStore(store_url(settings, name))
         stack.push_async_callback(store.close)
+        await store.start()
         groups = [group for group in settings.all_groups() if name in settings.reporters(group.name)]
         service = FetcherService(
             name=name,
@@ -191,6 +196,8 @@ async def run_aggregator(settings: Settings, *, bus: Bus | None = None, announce
     async with contextlib.AsyncExitStack() as stack:
         chain = await stack.enter_async_context(_chain(settings, mode))
         joined = await stack.enter_async_context(_bus(settings, ops, bus))
+        store = SqlAttemptStore(store_url(settings, own.name))
+        await store.open()
         service = AggregatorService(
             settings=own,
             name=own.name,
@@ -200,7 +207,7 @@ async def run_aggregator(settings: Settings, *, bus: Bus | None = None, announce
             chain=chain,
             submit_key=key,
             token=token,
-            store=SqlAttemptStore(store_url(settings, own.name)),
+            store=store,
             clock=clock,
             mode=mode,
             ops=ops,
@@ -247,9 +254,14 @@ async def run_simulator(settings: Settings, *, recordings: Path | None = None) -
 
 
 def store_url(settings: Settings, service: str) -> str:
-    """The store of one service. Makes the data directory. Raises `StartError` where it cannot be made."""
+    """The store of one service, in the data directory where it is a file. Raises `StartError`."""
+    make_data_dir(settings)
+    return settings.store_url(service)
+
+
+def make_data_dir(settings: Settings) -> None:
+    """The data directory, for its owner only. Raises `StartError` where it cannot be made."""
     try:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise StartError(f"data_dir: {settings.data_dir} cannot be made: {error.strerror}") from error
-    return settings.store_url(service)

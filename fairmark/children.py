@@ -10,10 +10,16 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 
 import httpx
 
-from core.errors import StartError
+from core.errors import FairmarkError, StartError
 
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 5.0
+
+
+class ChildEndedError(FairmarkError):
+    """A process of the tree ended by itself. The tree ends with it: it recovers or crashes, and never runs on dead."""
+
+    code = "child_ended"
 
 
 @contextlib.asynccontextmanager
@@ -51,6 +57,13 @@ async def _await_ready(name: str, process: asyncio.subprocess.Process, url: str)
         except TimeoutError:
             raise StartError(f"{name}: not ready within {START_TIMEOUT_S:g} s at {url}") from None
     raise StartError(f"{name}: its process ended with exit code {process.returncode}; its own message is above")
+
+
+async def watch(name: str, process: asyncio.subprocess.Process, lost: str) -> None:
+    """Return never. Raises `ChildEndedError` when `process` ends; `lost` says what is gone with it."""
+    code = await process.wait()
+    how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+    raise ChildEndedError(f"{name}: its process {how}; {lost} Start again with `make run`.")
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:

@@ -17,7 +17,7 @@ import os
 import secrets
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -25,6 +25,7 @@ from typing import Annotated
 import httpx
 import msgspec
 from fastapi import FastAPI, Header
+from filelock import FileLock, Timeout
 from pydantic import SecretStr
 
 from broker import Bus
@@ -32,13 +33,14 @@ from contracts.deploy import deploy
 from contracts.report import LocalSigner
 from core.errors import FairmarkError, StartError
 from core.logs import configure_logging, get_logger
-from core.ops import listen
+from core.ops import Ops, listen
 from core.problems import Problem
 from core.settings import Settings
 from core.types import Mode
 from fairmark import assemble
-from fairmark.children import child
-from fairmark.probe import live_enough
+from fairmark.assemble import make_data_dir
+from fairmark.children import child, watch
+from fairmark.probe import PROBE_TIMEOUT_S, live_enough
 
 FIRST_PRICE_TIMEOUT_S = 30.0
 RESTART_PAUSE_S = 1.0
@@ -116,11 +118,28 @@ def check_ports(settings: Settings) -> None:
         try:
             if port:
                 listen(host, port, name).close()
-        except StartError:
+        except StartError as error:
             variable = "FAIRMARK_" + setting.upper().replace(".", "__").replace("-", "_")
-            taken.append(f"  - {name}: {host}:{port} (set {setting}, or {variable}=…)")
+            taken.append(f"  - {error} ({setting}, or {variable}=…)")
     if taken:
-        raise StartError("ports are in use; is Fairmark running already?\n" + "\n".join(taken))
+        raise StartError("cannot listen; is Fairmark running already?\n" + "\n".join(taken))
+
+
+@contextlib.contextmanager
+def sole_tree(settings: Settings) -> Iterator[None]:
+    """Keep the data directory to this tree. Raises `StartError` where another one runs on it."""
+    make_data_dir(settings)
+    lock = FileLock(settings.data_dir / "lock", blocking=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise StartError(
+            f"another Fairmark runs on {settings.data_dir}; stop it, or set data_dir (FAIRMARK_DATA_DIR=…)"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 async def decide_mode(settings: Settings) -> tuple[Mode, str]:
@@ -135,20 +154,34 @@ async def up(settings: Settings, config: Path | None, progress: Progress, banner
     """Run the whole tree until cancelled. Raises `StartError` and its kin when it cannot start."""
     if not settings.chain.embedded:
         raise StartError("`fairmark up` runs on the embedded chain; with chain.url set, start each service by itself")
-    check_ports(settings)
-    mode, why = await decide_mode(settings)
+    with sole_tree(settings):
+        check_ports(settings)
+        if settings.mode == "auto":
+            progress(f"asking the real exchanges, for {PROBE_TIMEOUT_S:g} s at most")
+        mode, why = await decide_mode(settings)
+        await _run_tree(settings, mode, why, config, progress, banner)
+
+
+async def _run_tree(
+    settings: Settings,
+    mode: Mode,
+    why: str,
+    config: Path | None,
+    progress: Progress,
+    banner: Callable[[Tree], None],
+) -> None:
     settings = with_fresh_keys(settings).model_copy(update={"mode": mode.value})
     configure_logging(settings.log.level, settings.log.format, mode.value)
     progress(f"mode {mode.value.upper()}: {why}")
     tree = Tree(settings, why)
     async with contextlib.AsyncExitStack() as stack:
-        await _start_children(settings, mode, config, stack, tree, progress)
+        watches = await _start_children(settings, mode, config, stack, tree, progress)
         await _deploy(settings, mode, tree, progress)
-        bus = assemble.make_memory_bus()
-        await bus.start()
-        stack.push_async_callback(bus.close)
+        bus = await _shared_bus(settings, stack)
         token = secrets.token_urlsafe(24)
         async with asyncio.TaskGroup() as services:
+            for watching in watches:
+                services.create_task(watching, name="child")
             for name in settings.fetchers:
                 services.create_task(_keep_fetcher(settings, name, bus, tree, token), name=name)
             services.create_task(assemble.run_aggregator(settings, bus=bus, announce=tree.announce), name="aggregator")
@@ -170,7 +203,8 @@ async def _start_children(
     stack: contextlib.AsyncExitStack,
     tree: Tree,
     progress: Progress,
-) -> None:
+) -> list[Coroutine[None, None, None]]:
+    """Start the chain and, in test mode, the simulator; what to await to learn that one of them ended."""
     chain = settings.chain
     arguments = ["-m", "contracts.devchain", "--host", chain.host, "--port", str(chain.port), "--die-with-parent"]
     arguments += ["--chain-id", str(chain.chain_id), "--clock-offset-ms", str(settings.clock_offset_ms)]
@@ -178,7 +212,8 @@ async def _start_children(
     for owner in (chain.deployer_key, settings.aggregator.key):
         assert owner is not None  # noqa: S101 - with_fresh_keys gave both
         arguments += ["--fund", LocalSigner(owner.get_secret_value()).address]
-    await stack.enter_async_context(child("chain", arguments, f"{chain.rpc_url}/ready"))
+    process = await stack.enter_async_context(child("chain", arguments, f"{chain.rpc_url}/ready"))
+    watches = [watch("chain", process, "the embedded chain and the contract on it are lost.")]
     tree.announce("chain", chain.port)
     progress(f"chain: eth-tester, chain id {chain.chain_id}, at {chain.rpc_url}")
     if mode is Mode.TEST:
@@ -186,9 +221,23 @@ async def _start_children(
         if config is not None:
             arguments += ["--config", str(config)]
         url = settings.simulator.control_url
-        await stack.enter_async_context(child("simulator", arguments, f"{url}/ready", {"FAIRMARK_MODE": "test"}))
+        process = await stack.enter_async_context(
+            child("simulator", arguments, f"{url}/ready", {"FAIRMARK_MODE": "test"})
+        )
+        watches.append(watch("simulator", process, "there is nobody left to ask for a price."))
         tree.announce("simulator", settings.simulator.port)
         progress(f"simulator: the exchanges of test mode, control at {url}")
+    return watches
+
+
+async def _shared_bus(settings: Settings, stack: contextlib.AsyncExitStack) -> Bus | None:
+    """The in-process bus, or None where each service connects to RabbitMQ by itself."""
+    if settings.broker.kind != "memory":
+        return None
+    bus = assemble.make_memory_bus()
+    await bus.start()
+    stack.push_async_callback(bus.close)
+    return bus
 
 
 async def _deploy(settings: Settings, mode: Mode, tree: Tree, progress: Progress) -> None:
@@ -211,14 +260,16 @@ async def _deploy(settings: Settings, mode: Mode, tree: Tree, progress: Progress
     progress(f"contract: FairmarkOracle at {record.address}")
 
 
-async def _keep_fetcher(settings: Settings, name: str, bus: Bus, tree: Tree, token: str) -> None:
+async def _keep_fetcher(settings: Settings, name: str, bus: Bus | None, tree: Tree, token: str) -> None:
     """Run one fetcher, again after a crash, until it is told to stop. Its end never ends the others."""
     logger = get_logger(name, settings.mode)
     stop = asyncio.Event()
+    ever_ready = False
     while not stop.is_set():
+        ops = Ops(name, settings.mode, assemble.make_clock(settings))
         work = asyncio.create_task(
             assemble.run_fetcher(
-                settings, name, bus=bus, announce=tree.announce, extend=lambda app: _add_stop(app, token, stop)
+                settings, name, bus=bus, announce=tree.announce, ops=ops, extend=lambda app: _add_stop(app, token, stop)
             ),
             name=f"{name}:run",
         )
@@ -231,8 +282,8 @@ async def _keep_fetcher(settings: Settings, name: str, bus: Bus, tree: Tree, tok
             (outcome, _) = await asyncio.gather(work, told, return_exceptions=True)
         if stop.is_set():
             logger.warning("fetcher_stopped", because="told to stop")
-        elif isinstance(outcome, FairmarkError) and name not in tree.ports:
-            raise outcome
+        elif isinstance(outcome, FairmarkError) and not (ever_ready := ever_ready or ops.was_ready):
+            raise outcome  # it never worked: the start has failed, and trying again would hide why
         else:
             logger.error("fetcher_crashed", error=repr(outcome), restart_in_s=RESTART_PAUSE_S)
             await asyncio.sleep(RESTART_PAUSE_S)

@@ -12,6 +12,7 @@ from core.clock import Clock
 from core.codec import decode_digits, encode
 from core.errors import StartError
 from core.ops import VERSION, Ops, add_ops_routes
+from core.problems import install_problem_handlers
 from core.types import Pair
 from simulator.board import Board
 from simulator.errors import InvalidControlError, SimulatorError, UnknownVenueError
@@ -39,6 +40,7 @@ def control_app(
     """The control port's application."""
     app = FastAPI(title="Fairmark simulator", version=VERSION, redoc_url=None)
     add_ops_routes(app, ops)
+    install_problem_handlers(app)
     _add_problems(app)
     _add_faults(app, venues, faults)
     _add_prices(app, board, clock)

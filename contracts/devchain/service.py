@@ -10,10 +10,12 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import msgspec
 from fastapi import FastAPI, Request, Response
 
 from contracts.devchain.chain import DevChain
 from contracts.devchain.methods import INVALID_REQUEST, Methods, error_response
+from core.codec import check_depth
 from core.ops import Ops, ops_app
 
 MAX_BODY_BYTES = 4 << 20
@@ -50,14 +52,18 @@ class ChainService:
             self._waiting -= 1
 
     async def _answer(self, request: Request) -> Response:
+        if not request.headers.get("content-type", "").startswith("application/json"):
+            # a web page may send anything but this to another origin without asking first
+            return _json(error_response(None, INVALID_REQUEST, "send it as application/json"))
         body = bytearray()
         async for chunk in request.stream():
             body += chunk
             if len(body) > MAX_BODY_BYTES:
                 return _json(error_response(None, INVALID_REQUEST, f"more than {MAX_BODY_BYTES} bytes"))
         try:
+            check_depth(bytes(body))
             decoded = json.loads(bytes(body))
-        except ValueError:
+        except (ValueError, msgspec.DecodeError):
             return _json(error_response(None, PARSE_ERROR, "not JSON"))
         if not isinstance(decoded, list):
             return _json(await self._run(decoded))

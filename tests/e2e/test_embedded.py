@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -121,6 +122,11 @@ def test_a_newcomer_gets_every_price_loses_a_fetcher_and_stops_without_a_trace(s
     assert f"http://127.0.0.1:{tree.ports['bff']}/docs" in banner
     price = tree.price()
     assert (price["mode"], price["stale"], price["contributors"]) == ("test", False, 4)
+    second = tree.command("up")
+    assert (second.returncode, "another Fairmark runs on" in second.stderr) == (1, True), second.stderr
+    running = json.loads((tree.folder / "data" / "running.json").read_text())
+    refused = tree.client.post(f"http://127.0.0.1:{running['ports']['fetcher-b']}/stop")
+    assert (refused.status_code, refused.json()["code"]) == (401, "unauthorized")
     stopped = tree.command("stop", "fetcher-b")
     assert stopped.returncode == 0, stopped.stderr
     response = tree.refresh()
@@ -206,6 +212,27 @@ def test_the_death_of_the_front_process_takes_the_whole_tree_along(start: Any) -
     assert alive == []
 
 
+@pytest.mark.parametrize("name", ["chain", "simulator"])
+def test_the_tree_ends_with_a_child_that_dies_and_says_which(start: Any, name: str) -> None:
+    tree = start(configuration(), FAIRMARK_MODE="test")
+    tree.banner()
+    (child,) = [p for p in tree.family() if ("devchain" if name == "chain" else "simulator") in " ".join(p.cmdline())]
+    child.kill()
+    assert tree.process.wait(20) == 1
+    tree.client.close()
+    assert f"{name}: its process was ended by signal 9" in tree.errors.read_text()
+    assert "Traceback" not in tree.errors.read_text()
+
+
+def test_a_store_that_does_not_answer_is_one_clear_message(start: Any) -> None:
+    tree = start(configuration(), FAIRMARK_MODE="test", FAIRMARK_STORE__URL="postgresql://nobody@127.0.0.1:9/none")
+    assert tree.process.wait(60) == 1
+    tree.client.close()
+    errors = tree.errors.read_text()
+    assert "127.0.0.1:9" in errors or "cannot be reached" in errors, errors
+    assert "Traceback" not in errors
+
+
 def test_a_port_in_use_is_one_clear_message(tmp_path: Path, start: Any) -> None:
     import socket
 
@@ -218,5 +245,6 @@ def test_a_port_in_use_is_one_clear_message(tmp_path: Path, start: Any) -> None:
     errors = tree.errors.read_text()
     tree.client.close()
     assert code == 1
-    assert f"127.0.0.1:{port} (set bff.port, or FAIRMARK_BFF__PORT=" in errors
+    assert f"port {port} on 127.0.0.1 is in use" in errors
+    assert "(bff.port, or FAIRMARK_BFF__PORT=" in errors
     assert "Traceback" not in errors

@@ -66,6 +66,7 @@ async def test_a_quantity():
         (answer(b"<html>"), "in JSON"),
         (answer(b"[]"), "in JSON-RPC"),
         (answer(b"{}"), "in JSON-RPC"),
+        (answer(b'{"result":' + b"[" * 100_000), "nested more than 32 levels"),
         (answer(b"no such page", "404 Not Found"), "HTTP 404"),
         (answer(b"", "302 Found"), "HTTP 302"),
         (answer(b'{"jsonrpc":"2.0","id":0,"result":null}'), "not a quantity"),

@@ -57,7 +57,7 @@ async def started(*options: str) -> AsyncIterator[tuple[asyncio.subprocess.Proce
 
 async def ask(client: httpx.AsyncClient, url: str, content: object) -> object:
     raw = content if isinstance(content, bytes) else json.dumps(content).encode()
-    return (await client.post(url, content=raw)).json()
+    return (await client.post(url, content=raw, headers={"Content-Type": "application/json"})).json()
 
 
 def request(method: str, *params: object) -> dict[str, object]:
@@ -75,6 +75,10 @@ async def test_the_process_serves_and_ends_on_sigterm():
             block = (await ask(client, url, request("eth_getBlockByNumber", "latest", False)))["result"]
             assert abs(int(block["timestamp"], 16) + 86_400 - time.time()) < 20
             assert (await ask(client, url, b"nonsense"))["error"]["code"] == -32700
+            assert (await ask(client, url, b"[" * 1_000_000))["error"]["code"] == -32700
+            # what a foreign web page may send without asking first is not heard
+            simple = await client.post(url, content=json.dumps(request("eth_chainId")))
+            assert simple.json()["error"]["message"] == "send it as application/json"
             assert (await ask(client, url, []))["error"]["code"] == -32600
             assert (await ask(client, url, [5]))[0]["error"]["code"] == -32600
             assert (await ask(client, url, request("eth_mystery")))["error"]["code"] == -32601

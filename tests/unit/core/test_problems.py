@@ -96,4 +96,5 @@ async def test_a_problem_can_be_read_back(client: httpx.AsyncClient) -> None:
     assert problem is not None
     assert (problem.code, problem.status) == ("unknown_pair", 404)
     assert read_problem(b"<html>") is None
+    assert read_problem(b"[" * 100_000) is None
     assert read_problem(b"[1]") is None
