@@ -1,4 +1,8 @@
-"""The aggregator's API, for the BFF and for operators. Every call but `core.ops`'s endpoints carries a bearer token."""
+"""The aggregator's API, for the BFF and for operators. Every call but `core.ops`'s endpoints carries a bearer token.
+
+In an attempt's record a report's signature covers `signed`. Its `answers`, `quotes` and `failures`, and refusals as a
+whole, are the sender's word.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Path, Query, Response, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel
 
 from aggregator.attempts import AttemptRecord, Cause, State
@@ -98,7 +103,9 @@ def build_app(
     """The application. `token` must not be empty."""
     if not token:
         raise ValueError("the API needs a token")
-    app = FastAPI(title="Fairmark aggregator", version=VERSION, description=__doc__)
+    app = FastAPIOffline(  # the page at /docs comes from here, not from somebody's CDN
+        title="Fairmark aggregator", version=VERSION, description=__doc__, redoc_url=None
+    )
     install_problem_handlers(app)
     add_ops_routes(app, ops)
     expected = token.encode()

@@ -7,17 +7,24 @@ queued → claimed → collecting → validating → submitting → confirming �
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from enum import StrEnum
+from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
 
 from aggregator.errors import InvalidTransitionError
+from core import codec
 from core.types import Mode, Pair, Quote, SignedReport, SourceFailure
 
 MAX_REPORTS = 128
 """Reports that a record keeps, late ones included."""
+MAX_OWN = 2
+"""Different reports kept of one member: the second proves equivocation, a third proves nothing more."""
+MAX_RECORD_BYTES = 2_000_000
+"""As JSON. Evidence that would make a record longer is not kept: see `AttemptRecord.bounded`."""
 
 
 class State(StrEnum):
@@ -88,6 +95,10 @@ class Verdict(StrEnum):
 class ReportRecord(Struct, frozen=True, kw_only=True):
     """One report as received, and what became of it.
 
+    Its signature covers `signed`, all but its `group` and `reporter`. `answers`, `quotes` and `failures` are the word
+    of whoever sent the message, and so is who he says he is: anybody can put a signed report into a message of his
+    own. They are proven only once the signed evidence root commits to them.
+
     signer: recovered from the signature, or None where there is none to recover. arrived_ms: after the job was sent.
     warnings: for a feed, why this report's price is suspect though the round counted it (the median bears f of them).
     """
@@ -121,6 +132,9 @@ class RefusalRecord(Struct, frozen=True, kw_only=True):
     failures: tuple[SourceFailure, ...]
 
 
+Sent = TypeVar("Sent", ReportRecord, RefusalRecord)
+
+
 class FeedAnswer(Struct, frozen=True, kw_only=True):
     """What the included reports say of one feed.
 
@@ -138,7 +152,8 @@ class AttemptRecord(Struct, frozen=True, kw_only=True):
 
     code: None, or a `FailureReason` once it failed. timings_ms: milliseconds each step took, `total` among them.
     feeds_without_answer: for each feed left alone, why. hints: 0x-hex, for each feed the index of its median among the
-    included reports, 255 where it is left alone. reports: in the order of arrival.
+    included reports, 255 where it is left alone. reports: in the order of arrival. silent: addresses, in lower case, of
+    the registered signers from whom neither report nor refusal has come; empty where the collection was broken off.
     """
 
     id: str
@@ -156,6 +171,7 @@ class AttemptRecord(Struct, frozen=True, kw_only=True):
     timings_ms: dict[str, float] = {}
     reports: tuple[ReportRecord, ...] = ()
     refusals: tuple[RefusalRecord, ...] = ()
+    silent: tuple[str, ...] = ()
     hints: str | None = None
     answers: dict[Pair, FeedAnswer] = {}
     feeds_without_answer: dict[Pair, str] = {}
@@ -177,10 +193,56 @@ class AttemptRecord(Struct, frozen=True, kw_only=True):
         return self.moved(State.FAILED, code=str(reason), detail=detail, ended_ms=at_ms)
 
     def with_late(self, report: ReportRecord) -> AttemptRecord:
-        """The record with a report that came too late, unless it holds that already, or `MAX_REPORTS`."""
-        if len(self.reports) >= MAX_REPORTS or any(one.signed == report.signed for one in self.reports):
+        """The record with a member's report for its moment that came too late, unless it holds that already, or
+        `MAX_OWN` others of its signer, or `MAX_REPORTS`."""
+        moment = report.signed.moment
+        own = [one.signed for one in self.reports if one.signer == report.signer and one.signed.moment == moment]
+        known = any(_said(one) == _said(report.signed) for one in own)
+        if known or len(own) >= MAX_OWN or len(self.reports) >= MAX_REPORTS:
             return self
-        return msgspec.structs.replace(self, reports=(*self.reports, report))
+        silent = tuple(address for address in self.silent if address != report.signer)
+        return msgspec.structs.replace(self, reports=(*self.reports, report), silent=silent).bounded()
+
+    def bounded(self) -> AttemptRecord:
+        """The record in at most `MAX_RECORD_BYTES`: evidence is kept while there is room for it, that of the reports
+        before that of the refusals, and of late reports last. All the rest of each report and refusal stays."""
+        if len(codec.encode(self)) <= MAX_RECORD_BYTES:
+            return self
+        reports = [_bare(one) for one in self.reports]
+        refusals = [_bare(one) for one in self.refusals]
+        bare = msgspec.structs.replace(self, reports=tuple(reports), refusals=tuple(refusals))
+        room = MAX_RECORD_BYTES - len(codec.encode(bare))
+        # of an attempt that failed while it collected, reports in time are left out, too, but without a code
+        late = [at for at, one in enumerate(self.reports) if one.verdict is Verdict.LEFT_OUT and one.code is not None]
+        in_time = [at for at in range(len(reports)) if at not in late]
+        room = _dressed(reports, self.reports, in_time, room)
+        room = _dressed(refusals, self.refusals, range(len(refusals)), room)
+        _dressed(reports, self.reports, late, room)
+        return msgspec.structs.replace(self, reports=tuple(reports), refusals=tuple(refusals))
+
+
+def _said(signed: SignedReport) -> tuple[object, ...]:
+    """What a signature covers, so that one report is not two for its letters' case or an unsigned member."""
+    numbers = (signed.previous_moment, signed.moment, signed.prices, signed.unchanged)
+    return signed.group_hash.lower(), signed.evidence_root.lower(), *numbers
+
+
+def _bare(one: Sent) -> Sent:
+    """Without what its sender says he saw."""
+    changes: dict[str, object] = {"quotes": (), "failures": ()}
+    if isinstance(one, ReportRecord):
+        changes["answers"] = {}
+    return msgspec.structs.replace(one, **changes)
+
+
+def _dressed(bare: list[Sent], whole: Sequence[Sent], indexes: Iterable[int], room: int) -> int:
+    """Put evidence back, in the order of `indexes`, where there is room for it. Returns the bytes left."""
+    for index in indexes:
+        size = len(codec.encode(whole[index])) - len(codec.encode(bare[index]))
+        if size <= room:
+            bare[index] = whole[index]
+            room -= size
+    return room
 
 
 def new_attempt_id() -> str:

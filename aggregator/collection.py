@@ -3,6 +3,9 @@
 Collecting ends when every member has answered, or a grace after a quorum, or at the deadline. A refusal carries no
 signature, so anybody on the bus could send one in another's name: it may spare the wait for the rest once there is a
 quorum, never the wait for the quorum itself.
+
+Nor does a signature cover what a report came in: the message's deployment and mode, the group's name. A copy of an
+honest report in a false envelope is dropped before it is compared with anything, so that it displaces nobody.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import asyncio
 from collections import Counter
 from enum import StrEnum
 
-from aggregator.attempts import RefusalRecord
+from aggregator.attempts import MAX_OWN, RefusalRecord
 from aggregator.edges import Known
 from aggregator.validation import Expected, Received, equivocators, judge
 from broker.messages import Refusal
@@ -19,8 +22,6 @@ from broker.messages import Refusal
 MAX_STRANGERS = 16
 """Reports kept beside the members' own: garbage, replays, other versions. More of them are counted and dropped."""
 MAX_REFUSALS = 32
-MAX_OWN = 2
-"""Different reports kept of one member: the second proves equivocation, a third proves nothing more."""
 
 
 class Ended(StrEnum):
@@ -46,7 +47,10 @@ class Collection:
         self._news = asyncio.Event()
 
     def add(self, received: Received) -> bool:
-        """Take a report; False when it is the very same as one before, or one too many of its kind."""
+        """Take a report; False when its envelope is false, it is the very same as one before, or one too many."""
+        if self.expected.foreign(received):
+            self.dropped += 1
+            return False
         for one in self.received:
             if one.signer == received.signer and one.digest == received.digest and one.signer is not None:
                 return False
@@ -61,10 +65,15 @@ class Collection:
         return True
 
     def refuse(self, refusal: Refusal, arrived_ms: int) -> bool:
-        """Take a refusal; False when this fetcher's instance refused before, or there are too many."""
+        """Take a refusal; False when this fetcher's instance refused before, or there are too many.
+
+        What it saw is kept of one refusal a member: of all others the code and the detail are enough.
+        """
         known = any((r.fetcher, r.instance) == (refusal.fetcher, refusal.instance) for r in self.refusals)
         if known or len(self.refusals) >= MAX_REFUSALS:
             return False
+        reporter = refusal.reporter.lower()
+        first = reporter in self.expected.known.signers and all(r.reporter.lower() != reporter for r in self.refusals)
         self.refusals.append(
             RefusalRecord(
                 fetcher=refusal.fetcher,
@@ -74,8 +83,8 @@ class Collection:
                 detail=refusal.detail,
                 arrived_ms=arrived_ms,
                 elapsed_ms=refusal.elapsed_ms,
-                quotes=refusal.quotes,
-                failures=refusal.failures,
+                quotes=refusal.quotes if first else (),
+                failures=refusal.failures if first else (),
             )
         )
         self._changed()

@@ -19,7 +19,7 @@ from aggregator.edges import Chain, Known, Relayer
 from aggregator.errors import AttemptFailedError
 from aggregator.metrics import Metrics
 from aggregator.recorder import Recorder
-from aggregator.running import Running, difference, next_moment, reason_for, report_record, verdicts_so_far
+from aggregator.running import Running, difference, next_moment, reason_for, report_record, silent, verdicts_so_far
 from aggregator.validation import Expected, Fault, Judged, Validation, identify, misconfigured, validate
 from broker.bus import Bus, Topic
 from broker.messages import Job, Refusal, Report
@@ -141,6 +141,7 @@ class Engine:
             running.record,
             reports=tuple(report_record(judged) for judged in validation.judged) + running.record.reports,
             refusals=tuple(collection.refusals),
+            silent=self._still_silent(running, collection),
             feeds_without_answer=validation.without,
             previous_moment=collection.expected.known.last_moment,
         )
@@ -262,10 +263,13 @@ class Engine:
     def take_late(self, record: AttemptRecord, running: Running | None, report: Report) -> bool:
         """A member's report for an attempt that does not collect any more: it belongs into its record all the same.
 
-        False when no member signed it.
+        False when no member signed it for the record's moment and the group as it is known now.
         """
         arrived = identify(report, self._chain.domain, self._clock.now_ms() - record.started_ms)
-        if self.known is None or arrived.signer not in self.known.signers:
+        if self.known is None:
+            return False
+        expected = Expected(self.deployment, self.mode, self.group, record.moment, self.known)
+        if expected.foreign(arrived) or not expected.own(arrived):
             return False
         late = report_record(Judged(arrived, Verdict.LEFT_OUT, Fault.LATE, "came after the collection had ended"))
         self._metrics.reports.labels(self.group.name, late.verdict, late.code).inc()
@@ -306,7 +310,7 @@ class Engine:
                     reports=tuple(report_record(one) for one in judged),
                     refusals=tuple(collection.refusals),
                 )
-        running.record = record = msgspec.structs.replace(record, timings_ms=dict(running.timings_ms))
+        running.record = record = msgspec.structs.replace(record, timings_ms=dict(running.timings_ms)).bounded()
         self._recorder.keep(record)
         self._metrics.attempts.labels(record.group, record.cause, record.code or "accepted").inc()
         for step, ms in record.timings_ms.items():
@@ -314,7 +318,8 @@ class Engine:
         for one in record.reports:
             if one.code != Fault.LATE:
                 self._metrics.reports.labels(record.group, one.verdict, one.code or "").inc()
-        self._log.info(
+        tell = self._log.info if record.code is None else self._log.warning
+        tell(
             "attempt",
             attempt=record.id,
             cause=record.cause,
@@ -327,6 +332,11 @@ class Engine:
             transaction=record.transaction,
             total_ms=running.timings_ms["total"],
         )
+
+    def _still_silent(self, running: Running, collection: Collection) -> tuple[str, ...]:
+        """Those whom neither the collection heard, nor anybody since."""
+        late = {one.signer for one in running.record.reports}
+        return tuple(address for address in silent(collection) if address not in late)
 
     @contextmanager
     def _timed(self, running: Running, step: str) -> Iterator[None]:

@@ -1,6 +1,8 @@
 """Who shares an attempt.
 
-One attempt of a group is open at a time, and one more may be queued behind it for all who come too late for it.
+One attempt of a group is open at a time, and one more may be queued behind it for all who come too late for it. Every
+attempt costs gas, and anybody may ask for one: so those that requests cause keep a least interval, and all who ask
+within it share the attempt that starts at its end.
 """
 
 from __future__ import annotations
@@ -36,8 +38,14 @@ def joins(record: AttemptRecord, arrived_ms: int) -> bool:
 class Desk:
     """Where requests for one group's attempts are taken."""
 
-    def __init__(self, engine: Engine, metrics: Metrics, on_open: Callable[[Running], None]) -> None:
-        """on_open: called with each attempt when it is made; its `done` tells when it has ended."""
+    def __init__(
+        self, engine: Engine, metrics: Metrics, on_open: Callable[[Running], None], min_interval_ms: int = 0
+    ) -> None:
+        """on_open: called with each attempt when it is made; its `done` tells when it has ended.
+
+        min_interval_ms: from the start of the group's last attempt, whatever caused it, to the start of one that
+        requests cause. Heartbeats and deviations do not wait.
+        """
         self.engine = engine
         self.waiting = 0
         self._metrics = metrics
@@ -46,6 +54,10 @@ class Desk:
         self._next: Running | None = None
         self._last: Running | None = None
         self._task: asyncio.Task[None] | None = None
+        self._min_interval_s = min_interval_ms / 1000
+        self._started: float | None = None  # the last attempt, on the event loop's clock
+        self._urgent = False  # the queued attempt is not, or not only, for requests
+        self._timer: asyncio.TimerHandle | None = None
         self._stopping = False
 
     @property
@@ -72,14 +84,19 @@ class Desk:
         if self._open is not None:
             if joins(self._open.record, arrived_ms):
                 return self._open, "joined"
-            if self._next is None:
-                self._next = self._prepare(cause)
-            return self._next, "queued"
+            return self._queue(cause), "queued"
         if self._last is not None and joins(self._last.record, arrived_ms):
             return self._last, "joined"
-        running = self._prepare(cause)
-        self._start(running)
-        return running, "started"
+        running = self._queue(cause)
+        self._start_queued()
+        return running, "started" if running is self._open else "queued"
+
+    def _queue(self, cause: Cause) -> Running:
+        """The attempt that is queued, or a new one."""
+        if self._next is None:
+            self._next = self._prepare(cause)
+        self._urgent = self._urgent or cause is not Cause.REQUEST
+        return self._next
 
     async def wait(self, running: Running, timeout_s: float) -> AttemptRecord:
         """The attempt's record when it has ended, or as it is after `timeout_s`."""
@@ -96,6 +113,7 @@ class Desk:
         """Take no more requests, drop the queued attempt, let the open one end, at most `timeout_s`; then end it."""
         self._stopping = True
         queued, self._next = self._next, None
+        self._cancel_timer()
         if queued is not None:
             queued.done.set_result(self.engine.retire(queued))
         task = self._task
@@ -111,8 +129,19 @@ class Desk:
         self._on_open(running)
         return running
 
-    def _start(self, running: Running) -> None:
-        self._open = running
+    def _start_queued(self) -> None:
+        """Start the queued attempt, if there is one: now, or as soon as its interval is over."""
+        if (running := self._next) is None:
+            return
+        self._cancel_timer()
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        starts = now if self._urgent or self._started is None else self._started + self._min_interval_s
+        if starts > now:
+            self._timer = loop.call_at(starts, self._start_queued)
+            return
+        self._next, self._urgent = None, False
+        self._open, self._started = running, now
         self._task = asyncio.create_task(self._run(running), name=f"attempt:{running.id}")
 
     async def _run(self, running: Running) -> None:
@@ -122,6 +151,9 @@ class Desk:
             self._last, self._open = running, None
             if not running.done.done():
                 running.done.set_result(running.record)
-            following, self._next = self._next, None
-            if following is not None:
-                self._start(following)
+            self._start_queued()
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

@@ -10,6 +10,7 @@ from aggregator.collection import Collection
 from aggregator.errors import AttemptFailedError, StoreUnavailableError
 from aggregator.validation import Fault, Judged, Validation, validate
 from broker.errors import BrokerError, UnroutableError
+from broker.messages import MAX_DETAIL
 from contracts.errors import (
     ContractError,
     InvalidSignatureError,
@@ -70,15 +71,27 @@ def verdicts_so_far(collection: Collection, now_ms: int) -> tuple[Judged, ...]:
     )
 
 
+def silent(collection: Collection) -> tuple[str, ...]:
+    """The registered signers from whom neither report nor refusal has come, in ascending order.
+
+    A refusal is not signed: whoever sends one in another's name makes that one seem less silent than it is.
+    """
+    expected = collection.expected
+    signed = {one.signer for one in collection.received if expected.own(one)}
+    refused = {refusal.reporter.lower() for refusal in collection.refusals}
+    return tuple(sorted(expected.known.signers - signed - refused))
+
+
 def report_record(judged: Judged) -> ReportRecord:
-    """What is kept of a report. Of one that no member signed, only the report itself: the rest could be anything."""
+    """What is kept of a report. Of one that no member signed for this moment, only the report itself: the rest could be
+    anything, and anybody can send an old report again."""
     received = judged.received
     report = received.report
-    stranger = judged.code in (Fault.BAD_SIGNATURE, Fault.NOT_A_MEMBER)
+    stranger = judged.code in (Fault.BAD_SIGNATURE, Fault.NOT_A_MEMBER, Fault.WRONG_MOMENT)
     return ReportRecord(
         verdict=judged.verdict,
         code=judged.code,
-        detail=judged.detail,
+        detail=judged.detail[:MAX_DETAIL],
         signer=received.signer,
         fetcher=report.fetcher,
         instance=report.instance,
@@ -93,8 +106,11 @@ def report_record(judged: Judged) -> ReportRecord:
 
 
 def difference(reading: GroupReading, round_: int, validation: Validation) -> str:
-    """How the chain's answers differ from ours, where they do; empty, too, when a later round is there already."""
-    if reading.round != round_:
+    """How the chain's answers differ from ours, or why that is not known; empty where they agree, and when a later
+    round, which followed on ours, is there already."""
+    if reading.round < round_:
+        return f"accepted, but not read back: the node still shows round {reading.round}"
+    if reading.round > round_:
         return ""
     for pair, ours in validation.answers.items():
         theirs = reading.answers.get(pair)

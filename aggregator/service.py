@@ -95,7 +95,9 @@ class AggregatorService:
             )
             for group in groups
         }
-        self.desks = {name: Desk(engine, metrics, self._opened) for name, engine in self.engines.items()}
+        self.desks = {
+            name: Desk(engine, metrics, self._opened, settings.min_interval_ms) for name, engine in self.engines.items()
+        }
         self._hints = {name: Hints() for name in self.engines}
         attempt_ms = settings.deadline_ms + SUBMISSION_MS
         self._heartbeats = [

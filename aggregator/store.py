@@ -8,17 +8,20 @@ a hostile fetcher can write).
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+import aiosqlite
 import asyncpg  # type: ignore[import-untyped]
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 from aggregator.attempts import AttemptRecord
 from aggregator.errors import StoreUnavailableError
@@ -27,6 +30,8 @@ from core import codec
 PRUNE_EVERY = 100
 """Saves between looks at the retention."""
 PRUNE_BATCH = 1_000
+BUSY_MS = 1_000
+"""How long one service waits for another's lock on an SQLite file."""
 
 
 class AttemptStore(Protocol):
@@ -101,7 +106,10 @@ class SqlAttemptStore:
             async with self._guarded(), engine.begin() as connection:
                 if engine.dialect.name == "postgresql":  # two services that start at once would both create the table
                     await connection.execute(sa.text("SELECT pg_advisory_xact_lock(4607182418800017408)"))
-                await connection.run_sync(self._metadata.create_all)
+                # not `create_all`: between its look and its creating, another service may have made the table
+                await connection.execute(CreateTable(self._table, if_not_exists=True))
+                for index in self._table.indexes:
+                    await connection.execute(CreateIndex(index, if_not_exists=True))
         except BaseException:
             await engine.dispose()
             raise
@@ -115,15 +123,16 @@ class SqlAttemptStore:
         if self._url.database and self._url.database != ":memory:":
             Path(self._url.database).parent.mkdir(parents=True, exist_ok=True)
         engine = create_async_engine(
-            self._url, pool_size=2, max_overflow=0, pool_timeout=self._timeout_s, connect_args={"timeout": 1.0}
+            self._url,
+            pool_size=2,
+            max_overflow=0,
+            pool_timeout=self._timeout_s,
+            connect_args={"timeout": BUSY_MS / 1000},
         )
 
         @sa.event.listens_for(engine.sync_engine, "connect")
         def pragmas(connection: Any, _record: Any) -> None:
-            cursor = connection.cursor()
-            cursor.execute("PRAGMA journal_mode=WAL")
-            cursor.execute("PRAGMA synchronous=NORMAL")  # with WAL: a power cut loses the newest rows, never the file
-            cursor.close()
+            connection.run_async(_write_ahead)
 
         return engine
 
@@ -215,6 +224,25 @@ class SqlAttemptStore:
         except (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
             reason = str(error).partition("\n")[0]
             raise StoreUnavailableError(f"{where} cannot be used: {reason}") from error
+
+
+async def _write_ahead(connection: aiosqlite.Connection) -> None:
+    """SQLite's busy timeout does not cover the switch to WAL: of two that open a new file at once, one is told at once
+    that it is locked. So ask first, and try again for as long as the timeout would have waited."""
+    await connection.execute_fetchall(f"PRAGMA busy_timeout = {BUSY_MS}")
+    deadline = asyncio.get_running_loop().time() + BUSY_MS / 1000
+    while True:
+        try:
+            if list(await connection.execute_fetchall("PRAGMA journal_mode")) != [("wal",)]:
+                await connection.execute_fetchall("PRAGMA journal_mode = WAL")
+            break
+        except sqlite3.OperationalError as error:
+            locked = getattr(error, "sqlite_errorcode", 0) & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+            if not locked or asyncio.get_running_loop().time() >= deadline:
+                raise
+            await asyncio.sleep(0.01)
+    # a power cut loses the newest rows, never the file
+    await connection.execute_fetchall("PRAGMA synchronous = NORMAL")
 
 
 def _row(record: AttemptRecord) -> dict[str, Any]:

@@ -89,6 +89,10 @@ class Expected:
         """Each feed's least and greatest price, scaled."""
         return tuple((to_scaled(f.min_price, f.decimals), to_scaled(f.max_price, f.decimals)) for f in self.group.feeds)
 
+    def foreign(self, received: Received) -> bool:
+        """Whether it came as a report of another deployment, mode or group: the signature covers none of the three."""
+        return _envelope(received, self, self.moment) is not None
+
     def own(self, received: Received) -> bool:
         """Whether a member signed this for this very group and moment, be it right otherwise or not."""
         signed = received.report.signed

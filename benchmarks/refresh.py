@@ -157,6 +157,7 @@ def _running(config: str, anvil: str) -> Iterator[tuple[System, Client]]:
             RABBITMQ_URL,
             config,
             FAIRMARK_AGGREGATOR__HEARTBEATS="false",
+            FAIRMARK_AGGREGATOR__MIN_INTERVAL_MS="0",
             FAIRMARK_AGGREGATOR__DEADLINE_MS=str(DEADLINE_MS),
         )
         client = Client(system.bff)

@@ -23,26 +23,28 @@ _READ_TRIES = 3
 
 
 class RoundGate:
-    """Whether a reading may replace the one that stands, judged by their rounds.
+    """Whether a reading may replace the one that stands, judged by each one's (moment, round).
 
-    A reading of the same or a higher round may, at once. A lower one comes from a node that lags behind (several may
-    stand behind one URL), and then it passes by itself, or from a reorganisation that took rounds back, and then it
-    stays. So it is held back until no other was seen for `hold_ms`; the standing reading is served meanwhile and ages.
+    Moments rise with rounds, and go on rising when a reorganisation takes rounds back and others are made: so a reading
+    of a later moment may, at once, be its round lower or not. An earlier one comes from a node that lags behind
+    (several may stand behind one URL), and then it passes by itself, or from a reorganisation that took rounds back,
+    and then it stays. So it is held back until no other was seen for `hold_ms`; the standing reading is served
+    meanwhile and ages.
     """
 
     def __init__(self, hold_ms: int) -> None:
         self._hold_ms = hold_ms
-        self._lower_since_ms: int | None = None
+        self._earlier_since_ms: int | None = None
 
-    def admits(self, standing: int, candidate: int, now_ms: int) -> bool:
+    def admits(self, standing: tuple[int, int], candidate: tuple[int, int], now_ms: int) -> bool:
         if candidate >= standing:
-            self._lower_since_ms = None
+            self._earlier_since_ms = None
             return True
-        if self._lower_since_ms is None:
-            self._lower_since_ms = now_ms
-        if now_ms - self._lower_since_ms < self._hold_ms:
+        if self._earlier_since_ms is None:
+            self._earlier_since_ms = now_ms
+        if now_ms - self._earlier_since_ms < self._hold_ms:
             return False
-        self._lower_since_ms = None
+        self._earlier_since_ms = None
         return True
 
 
@@ -122,14 +124,15 @@ class ChainReader:
         assert reader.view is not None  # noqa: S101 - the first reading is always admitted
         return reader.view
 
-    async def read_round(self, group: str, least: int) -> GroupView:
-        """What stands of `group` once it is at round `least` or later; at once where it is already.
+    async def read_round(self, group: str, least: int, moment: int) -> GroupView:
+        """What stands of `group` once it is at round `least` and at `moment`, or later; at once where it is already.
 
-        A node may show a round a little after the receipt was seen elsewhere, so this reads until it does: the caller
-        bounds it. Raises `ChainUnavailableError` after three failures in a row.
+        The round alone would not do: after a reorganisation one of the same number, or a higher one, may stand here
+        that is on the chain no more. A node may show a round a little after the receipt was seen elsewhere, so this
+        reads until it does: the caller bounds it. Raises `ChainUnavailableError` after three failures in a row.
         """
         wait_s, failures = _FIRST_WAIT_S, 0
-        while (standing := self._groups[group].view) is None or standing.round < least:
+        while (standing := self._groups[group].view) is None or standing.round < least or standing.moment < moment:
             try:
                 standing = await self.read(group)
                 failures = 0
@@ -138,7 +141,7 @@ class ChainReader:
                 if failures >= _READ_TRIES:
                     raise
             else:
-                if standing.round >= least:
+                if standing.round >= least and standing.moment >= moment:
                     break
             await asyncio.sleep(wait_s)
             wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
@@ -217,12 +220,12 @@ class ChainReader:
 
     def _take(self, reader: _GroupReader, reading: GroupReading) -> None:
         name, now_ms = reader.group.name, self._clock.now_ms()
-        standing = 0 if reader.view is None else reader.view.round
-        if not reader.gate.admits(standing, reading.round, now_ms):
+        standing = (0, 0) if reader.view is None else (reader.view.moment, reader.view.round)
+        if not reader.gate.admits(standing, (reading.moment, reading.round), now_ms):
             self._metrics.chain_reads.labels(name, "held").inc()
             return
-        if reading.round < standing:
-            self._log.warning("rounds_taken_back", group=name, standing=standing, round=reading.round)
+        if reading.round < standing[1]:
+            self._log.warning("rounds_taken_back", group=name, standing=standing[1], round=reading.round)
         reader.reading = reading
         self._prepare(reader, now_ms)
         self._metrics.chain_reads.labels(name, "taken").inc()

@@ -91,7 +91,7 @@ class Refresher:
             self._reader.note_transaction(group, round_, outcome.moment, outcome.transaction)
         try:
             async with asyncio.timeout(deadline - time.monotonic()):
-                return await self._reader.read_round(group, round_)
+                return await self._reader.read_round(group, round_, outcome.moment)
         except TimeoutError:
             raise refusals.not_read_back(outcome, self._timeout_ms, self._last(listed)) from None
         except ChainUnavailableError as error:

@@ -160,7 +160,8 @@ class Link:
         if self._closed is None:
             listed = "\n".join(f"  - {problem}" for problem in problems)
             raise BrokerUnavailableError(
-                f"no broker answers:\n{listed}\nStart RabbitMQ, correct broker.urls, or set broker.kind = 'memory'."
+                f"no broker answers:\n{listed}\nStart RabbitMQ, or correct broker.urls "
+                "(broker.kind = 'memory' needs none, and joins nothing but the services of one `fairmark up`)."
             )
         self._supervisor = asyncio.create_task(self._supervise(self._closed), name=f"broker-link-{self._purpose}")
 

@@ -6,15 +6,29 @@ A change that an older reader would misread is a new tag (`job/2`), never a new 
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Annotated
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from broker.errors import MalformedMessageError
 from core import codec
 from core.types import Mode, Pair, Quote, SignedReport, SourceFailure
 
 MAX_MESSAGE_BYTES = 1_000_000
+MAX_DETAIL = 500
+"""Characters of a detail. Senders cut it; a longer one is refused."""
+MAX_SIGNED_TEXT = 132
+"""Characters of a text in a signed report: a signature of 65 bytes in hex takes as many."""
+MAX_FEEDS = 256
+"""Prices in one report: the contract names a feed's median by one byte a feed."""
+
+Word = Annotated[str, Meta(max_length=128)]
+"""An id, a name, a code, an address: what receivers keep and compare."""
+Millis = Annotated[int, Meta(ge=0, le=2**48)]
+Answers = Annotated[dict[str, Decimal], Meta(max_length=MAX_FEEDS)]
+Quotes = Annotated[tuple[Quote, ...], Meta(max_length=4_096)]
+Failures = Annotated[tuple[SourceFailure, ...], Meta(max_length=4_096)]
 
 
 class Job(Struct, frozen=True, kw_only=True, tag="job/1", forbid_unknown_fields=True):
@@ -23,9 +37,9 @@ class Job(Struct, frozen=True, kw_only=True, tag="job/1", forbid_unknown_fields=
     budget_ms: relative to receipt; the report must be published 150 ms before it ends at the latest.
     """
 
-    id: str
-    attempt: str
-    deployment: str
+    id: Word
+    attempt: Word
+    deployment: Word
     mode: Mode
     group: str
     moment: int
@@ -36,38 +50,50 @@ class Report(Struct, frozen=True, kw_only=True, tag="report/1", forbid_unknown_f
     """A fetcher's answer: its signed report and, for the record, what it was made of.
 
     answers: for each feed that has a price, the fetcher's own median. quotes and failures together cover every source
-    asked; the quotes are as read, before conversion.
+    asked; the quotes are as read, before conversion. No signature covers them: all but `signed` is the sender's word.
     """
 
-    id: str
-    attempt: str
-    deployment: str
+    id: Word
+    attempt: Word
+    deployment: Word
     mode: Mode
-    fetcher: str
-    instance: str
+    fetcher: Word
+    instance: Word
     signed: SignedReport
-    answers: dict[str, Decimal]
-    quotes: tuple[Quote, ...]
-    failures: tuple[SourceFailure, ...]
-    elapsed_ms: int
+    answers: Answers
+    quotes: Quotes
+    failures: Failures
+    elapsed_ms: Millis
+
+    def __post_init__(self) -> None:
+        """Raises `ValueError` for a signed report of a size that no group has: receivers keep it whole."""
+        signed = self.signed
+        for name in ("group", "group_hash", "reporter", "signature", "evidence_root"):
+            if len(getattr(signed, name)) > MAX_SIGNED_TEXT:
+                raise ValueError(f"signed.{name} has more than {MAX_SIGNED_TEXT} characters")
+        if len(signed.prices) > MAX_FEEDS:
+            raise ValueError(f"{len(signed.prices)} prices: a report has at most {MAX_FEEDS}")
+        numbers = (*signed.prices, signed.moment, signed.previous_moment)
+        if signed.unchanged.bit_length() > MAX_FEEDS or any(number.bit_length() > 64 for number in numbers):
+            raise ValueError("signed: a number is larger than its place in a report")
 
 
 class Refusal(Struct, frozen=True, kw_only=True, tag="refusal/1", forbid_unknown_fields=True):
     """A fetcher's answer when it does not sign: why, and what it saw. The aggregator need not wait for it."""
 
-    id: str
-    attempt: str
-    deployment: str
+    id: Word
+    attempt: Word
+    deployment: Word
     mode: Mode
-    fetcher: str
-    instance: str
-    reporter: str
+    fetcher: Word
+    instance: Word
+    reporter: Word
     moment: int
-    code: str
-    detail: str
-    quotes: tuple[Quote, ...]
-    failures: tuple[SourceFailure, ...]
-    elapsed_ms: int
+    code: Word
+    detail: Annotated[str, Meta(max_length=MAX_DETAIL)]
+    quotes: Quotes
+    failures: Failures
+    elapsed_ms: Millis
 
 
 class Hint(Struct, frozen=True, kw_only=True, tag="hint/1", forbid_unknown_fields=True):
@@ -76,16 +102,16 @@ class Hint(Struct, frozen=True, kw_only=True, tag="hint/1", forbid_unknown_field
     price: scaled by the feed's decimals. signature: over `contracts.report.hint_digest`, r and vs as 0x-hex.
     """
 
-    id: str
-    deployment: str
+    id: Word
+    deployment: Word
     mode: Mode
     group: str
     pair: Pair
     price: int
     moment: int
     previous_moment: int
-    reporter: str
-    signature: str
+    reporter: Word
+    signature: Annotated[str, Meta(max_length=MAX_SIGNED_TEXT)]
 
 
 Message = Job | Report | Refusal | Hint

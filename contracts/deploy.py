@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from contracts.readings import GroupState, Receipt
 from contracts.report import LocalSigner, bytes32
 from contracts.rpc import Rpc
 from contracts.transactions import TransactionSender, wait_receipt
+from core.errors import ConfigurationError
 from core.types import Feed, Group, Mode
 
 ORACLE_GAS, ADAPTER_GAS = 5_000_000, 900_000
@@ -70,8 +72,10 @@ async def deploy(
     chain whose history is gone is replaced.
 
     Raises `DeploymentMismatchError` (other mode; a group differs and the deployer does not own the oracle),
-    `TransactionFailedError`, or `RpcUnavailableError`.
+    `TransactionFailedError`, or `RpcUnavailableError`; before anything is sent, `ConfigurationError` where two of a
+    group's reporters share an address.
     """
+    _check_distinct(reporters)
     rpc = Rpc(url)
     try:
         chain_id = await rpc.quantity("eth_chainId")
@@ -176,6 +180,18 @@ async def _offer(hand: _Hand, client: OracleClient, owner: str) -> None:
     if standing.lower() == hand.sender.address.lower() and owner.lower() not in {standing.lower(), pending.lower()}:
         offer = client.abi.call("transferOwnership", owner)
         await hand.send(client.record.address, offer, 100_000, "offering ownership")
+
+
+def _check_distinct(reporters: Mapping[str, Sequence[str]]) -> None:
+    """The contract would refuse them with an error that names no reporter, after the oracle itself is deployed."""
+    problems = [
+        f"groups.{name}: {address} is the address of {count} of its reporters; give each a key of its own"
+        for name, addresses in reporters.items()
+        for address, count in Counter(to_checksum_address(each) for each in addresses).items()
+        if count > 1
+    ]
+    if problems:
+        raise ConfigurationError(problems)
 
 
 def _ascending(addresses: Sequence[str]) -> list[str]:

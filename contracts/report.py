@@ -94,7 +94,7 @@ class LocalSigner:
         try:
             self._key = secp256k1.Key(bytes.fromhex(key_hex.strip().removeprefix("0x")))
         except ValueError:
-            raise MalformedReportError("the key is not a private key: give 32 bytes as hex") from None
+            raise MalformedReportError("not a private key: write its 32 bytes as hex") from None
         self._address = to_checksum_address(keccak(self._key.public)[-20:])
 
     @property

@@ -7,15 +7,26 @@ files (`…_file`), never from the TOML file itself.
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 
 from core.errors import ConfigurationError
 from core.types import Feed, Group, Mode, Pair
@@ -23,20 +34,72 @@ from core.types import Feed, Group, Mode, Pair
 PREFIX = "FAIRMARK_"
 NOT_SETTINGS = {"FAIRMARK_CONFIG", "FAIRMARK_REQUIRE_SERVICES"}
 """Variables that name the file itself, or steer the tests."""
+_NAME = r"^[a-z][a-z0-9-]{0,30}$"
+_ADDRESS = r"^0x[0-9a-fA-F]{40}$"
+_URL = r"^[a-z][a-z0-9+]*://\S+$"
+_PATTERNS = {
+    _NAME: "not a name: lower-case letters, digits and dashes, 31 at most, a letter first",
+    _ADDRESS: "not an address: 0x and 40 hex digits",
+    _URL: "not a URL, such as http://host:port",
+}
+"""What a mismatch means, in words."""
+_KEY = re.compile(r"(0x)?[0-9a-fA-F]{64}")
+_CURVE_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
+"""secp256k1's (SEC 2, 2.4.1): a private key lies below it."""
+
+
+def _is_key(text: str) -> bool:
+    return bool(_KEY.fullmatch(text.strip())) and 0 < int(text.strip(), 16) < _CURVE_ORDER
+
+
+def _checked_key(value: SecretStr) -> SecretStr:
+    if not _is_key(value.get_secret_value()):
+        raise ValueError("not a private key: write its 32 bytes as hex")
+    return value
+
+
+def _checked_node(value: str) -> str:
+    if value != "embedded" and not re.match(_URL, value):
+        raise ValueError("neither `embedded` nor a URL, such as http://host:8545")
+    return value
+
+
+def _checked_store(value: str) -> str:
+    scheme, separator, _ = value.partition("://")
+    if value != "sqlite" and not (separator and scheme in {"sqlite", "postgres", "postgresql"}):
+        raise ValueError("neither `sqlite` nor a URL, such as postgresql://user@host/database")
+    try:
+        _ = urlsplit(value).port
+    except ValueError:
+        raise ValueError("its port is none; special characters of a password are percent-encoded") from None
+    return value
+
+
+def _checked_regex(value: str) -> str:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from None
+    return value
+
+
 Port = Annotated[int, Field(ge=0, le=65_535)]
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
-Address = Annotated[str, Field(pattern=r"^0x[0-9a-fA-F]{40}$")]
-Url = Annotated[str, Field(pattern=r"^[a-z][a-z0-9+]*://\S+$")]
+Name = Annotated[str, Field(pattern=_NAME)]
+Address = Annotated[str, Field(pattern=_ADDRESS)]
+Url = Annotated[str, Field(pattern=_URL)]
+Key = Annotated[SecretStr, AfterValidator(_checked_key)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class ChainSettings(_Section):
     """The EVM node. `embedded` starts an eth-tester chain in a process of its own, for this run only."""
 
-    url: Literal["embedded"] | Url = "embedded"
+    url: Annotated[str, AfterValidator(_checked_node)] = Field(
+        default="embedded", description="`embedded`, or a node's URL"
+    )
     host: str = "127.0.0.1"
     port: Port = 8545
     chain_id: int = Field(default=31337, ge=1)
@@ -44,7 +107,7 @@ class ChainSettings(_Section):
     request_timeout_s: float = Field(default=5.0, gt=0, le=60)
     admin: Address | None = Field(default=None, description="owner of the contract after deployment; default: deployer")
     guardian: Address | None = Field(default=None, description="may pause, and nothing else; default: the owner")
-    deployer_key: SecretStr | None = None
+    deployer_key: Key | None = None
     deployer_key_file: Path | None = None
 
     @property
@@ -68,7 +131,9 @@ class BrokerSettings(_Section):
 class StoreSettings(_Section):
     """Where attempts and signed reports are kept: an SQLAlchemy URL, SQLite by default."""
 
-    url: str = Field(default="sqlite", description="`sqlite` (a file in data_dir) or `postgresql://user@host/database`")
+    url: Annotated[str, AfterValidator(_checked_store)] = Field(
+        default="sqlite", description="`sqlite` (a file in data_dir) or `postgresql://user@host/database`"
+    )
 
 
 class SimulatorSettings(_Section):
@@ -96,8 +161,14 @@ class AggregatorSettings(_Section):
     deadline_ms: int = Field(default=800, ge=300, le=30_000)
     grace_ms: int = Field(default=50, ge=0, le=5_000, description="after a quorum, how long to wait for the rest")
     confirm_timeout_ms: int = Field(default=5_000, ge=100, le=60_000)
+    min_interval_ms: int = Field(
+        default=250,
+        ge=0,
+        le=60_000,
+        description="a request's attempt starts so long after the group's last; 0: at once",
+    )
     heartbeats: bool = Field(default=True, description="start attempts on heartbeat and on deviation hints")
-    key: SecretStr | None = None
+    key: Key | None = None
     key_file: Path | None = None
     token: SecretStr | None = None
     token_file: Path | None = None
@@ -113,7 +184,9 @@ class BffSettings(_Section):
     token_file: Path | None = None
     refresh_timeout_ms: int = Field(default=10_000, ge=100, le=60_000)
     poll_ms: int = Field(default=1_000, ge=50, le=60_000, description="how often the chain is read for all prices")
-    cors_origin_regex: str = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
+    cors_origin_regex: Annotated[str, AfterValidator(_checked_regex)] = (
+        r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
+    )
 
 
 class FetcherSettings(_Section):
@@ -124,7 +197,7 @@ class FetcherSettings(_Section):
     port: Port = 0
     address: Address | None = Field(default=None, description="the reporter's address, for the deployer")
     chain_url: Url | None = Field(default=None, description="this fetcher's own node; default: chain.url")
-    key: SecretStr | None = None
+    key: Key | None = None
     key_file: Path | None = None
     sample_s: float = Field(default=5.0, ge=0, description="between rounds, seconds between samples for hints; 0: none")
 
@@ -200,33 +273,44 @@ class Settings(_Section):
     groups: dict[Name, GroupSettings] = {}
 
     @model_validator(mode="after")
-    def _check(self) -> Settings:
+    def _check(self, info: ValidationInfo) -> Settings:
+        if problems := self._contradictions(frozenset(info.context or ())):
+            raise ConfigurationError(problems)
+        return self
+
+    def _contradictions(self, unknown: frozenset[str]) -> list[str]:
+        """What does not fit together. unknown: places that did not validate, so that nothing is concluded from them."""
         problems: list[str] = []
-        if self.mode == "auto" and not self.chain.embedded:
+        if self.mode == "auto" and not self.chain.embedded and not unknown & {"mode", "chain", "chain.url"}:
             problems.append("mode: 'auto' is for the embedded chain only; with chain.url set, name 'live' or 'test'")
-        if self.clock_offset_ms and self.mode != "test":
+        if self.clock_offset_ms and self.mode != "test" and "mode" not in unknown:
             problems.append("clock_offset_ms: only in mode 'test'")
         if self.broker.kind == "rabbitmq" and not self.broker.urls:
             problems.append("broker.urls: name at least one")
-        if not self.groups:
+        for name, port in (("chain", self.chain.port), ("simulator", self.simulator.port)):
+            if port == 0:
+                problems.append(f"{name}.port: 0 is for services that announce their port; name a fixed one here")
+        if not self.groups and "groups" not in unknown:
             problems.append("groups: name at least one, with its feeds")
+        return problems + self._feeds_and_groups(unknown)
+
+    def _feeds_and_groups(self, unknown: frozenset[str]) -> list[str]:
+        """Where feeds, groups and fetchers do not name one another as they should."""
         known = {feed.pair for feed in self.feeds}
-        if len(known) < len(self.feeds):
-            problems.append("feeds: a pair appears twice")
+        problems = ["feeds: a pair appears twice"] if len(known) < len(self.feeds) else []
         seen: dict[str, str] = {}
         for name, group in self.groups.items():
-            problems += self._group_problems(name)
-            problems += [
-                f"groups.{name}.feeds: {pair} has no [[feeds]] entry" for pair in group.feeds if pair not in known
-            ]
+            if "fetchers" not in unknown:
+                problems += self._group_problems(name)
+            if "feeds" not in unknown:
+                problems += [f"groups.{name}.feeds: {p} has no [[feeds]] entry" for p in group.feeds if p not in known]
             for pair in group.feeds:
                 if pair in seen:
                     problems.append(f"groups.{name}.feeds: {pair} is in group {seen[pair]} already")
                 seen.setdefault(pair, name)
-        problems += [f"feeds: {pair} is in no group" for pair in sorted(known - set(seen))]
-        if problems:
-            raise ConfigurationError(problems)
-        return self
+        if "groups" not in unknown:
+            problems += [f"feeds: {pair} is in no group" for pair in sorted(known - set(seen))]
+        return problems
 
     def _group_problems(self, name: str) -> list[str]:
         """What is wrong with a group's numbers of people."""
@@ -276,7 +360,8 @@ class Settings(_Section):
         """The async SQLAlchemy URL of the store; with SQLite, a file of its own for each service `name`."""
         if self.store.url == "sqlite":
             return f"sqlite+aiosqlite:///{self.data_dir / f'{name}.sqlite'}"
-        return re.sub(r"^postgres(ql)?://", "postgresql+asyncpg://", self.store.url)
+        url = re.sub(r"^sqlite://", "sqlite+aiosqlite://", self.store.url)
+        return re.sub(r"^postgres(ql)?://", "postgresql+asyncpg://", url)
 
 
 def _feed(settings: FeedSettings, threshold: int) -> Feed:
@@ -313,64 +398,186 @@ def load(path: Path | None, environ: Mapping[str, str] | None = None) -> Setting
             raise ConfigurationError([f"not TOML: {error}"], where) from error
         except OSError as error:
             raise ConfigurationError([f"cannot be read: {error.strerror}"], where) from error
-    problems = _secrets_in_file(tree)
-    _overlay(tree, os.environ if environ is None else environ)
+    problems = _take_secrets(tree)
+    variables, misplaced = _overlay(tree, os.environ if environ is None else environ)
+    settings = None
     try:
         settings = Settings.model_validate(tree)
     except ValidationError as error:
-        problems += [_problem(detail) for detail in error.errors()]
+        details: list[Any] = list(error.errors(include_url=False))
+        found = [*dict.fromkeys(_problem(tree, detail) for detail in details), *_contradictions_beside(tree, details)]
+        problems += [_named(problem, variables) for problem in found]
     except ConfigurationError as error:
-        problems += error.problems
-    if problems:
-        raise ConfigurationError(problems, where)
+        problems += [_named(problem, variables) for problem in error.problems]
+    problems += misplaced
+    if settings is None or problems:
+        given = all(problem.startswith(PREFIX) for problem in problems)
+        raise ConfigurationError(problems, "environment" if given else where)
     return settings
 
 
 def secret(value: SecretStr | None, file: Path | None, what: str) -> str:
-    """A secret from the environment or from its file. Raises `ConfigurationError` saying how to give it."""
-    if value is not None:
+    """A secret from the environment or from its file. Raises `ConfigurationError` saying how to give it.
+
+    what: its place, such as `aggregator.key`; a `key` is checked to be a private key.
+    """
+    if value is not None and value.get_secret_value():
         return value.get_secret_value()
     if file is None:
-        variable = PREFIX + what.upper().replace(".", "__").replace("-", "_")
-        raise ConfigurationError([f"{what}: missing; set {variable}, or {what}_file to a file that holds it"])
+        raise ConfigurationError([f"{what}: missing; set {_variable(what)}, or {what}_file to a file that holds it"])
     try:
-        return file.read_text(encoding="utf-8").strip()
+        text = file.read_text(encoding="utf-8").strip()
+    except UnicodeDecodeError:
+        text = ""
     except OSError as error:
         raise ConfigurationError([f"{what}_file: {file} cannot be read: {error.strerror}"]) from error
+    if not text:
+        raise ConfigurationError([f"{what}_file: {file} holds no text"])
+    if what.endswith("key") and not _is_key(text):
+        raise ConfigurationError([f"{what}_file: {file} holds no private key: write its 32 bytes as hex"])
+    return text
 
 
-def _secrets_in_file(tree: Mapping[str, Any], path: str = "") -> list[str]:
+def secrets_of(settings: Settings, places: Iterable[str]) -> tuple[str, ...]:
+    """The secrets at `places` (as `fetchers.fetcher-a.key`), in their order.
+
+    Raises `ConfigurationError` that lists all that are missing, not just the first.
+    """
+    found, problems = [], []
+    for place in places:
+        *parents, leaf = place.split(".")
+        section: Any = settings
+        for part in parents:
+            section = section[part] if isinstance(section, Mapping) else getattr(section, part)
+        try:
+            found.append(secret(getattr(section, leaf), getattr(section, f"{leaf}_file"), place))
+        except ConfigurationError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigurationError(problems)
+    return tuple(found)
+
+
+def _variable(place: str) -> str:
+    return PREFIX + place.upper().replace(".", "__").replace("-", "_")
+
+
+def _take_secrets(tree: dict[str, Any], path: str = "") -> list[str]:
+    """Take the secrets out of a file's tree: a problem for each, and none of them validated or shown."""
     problems = []
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            problems += _secrets_in_file(value, f"{path}{name}.")
+    for name, value in list(tree.items()):
+        if isinstance(value, dict):
+            problems += _take_secrets(value, f"{path}{name}.")
         elif name in {"key", "token", "deployer_key"}:
+            del tree[name]
             problems.append(f"{path}{name}: a secret does not belong in the file; use the environment or {name}_file")
     return problems
 
 
-def _overlay(tree: dict[str, Any], environ: Mapping[str, str]) -> None:
+def _overlay(tree: dict[str, Any], environ: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """Lay the environment over `tree`. Returns the variable that gave each place, and what fits nowhere."""
+    variables: dict[str, str] = {}
+    problems = []
     for variable, value in environ.items():
         if not variable.startswith(PREFIX) or variable in NOT_SETTINGS:
             continue
         *parents, leaf = variable[len(PREFIX) :].lower().split("__")
-        node = tree
+        node: Any = tree
+        path = []
         for part in parents:
             # names of groups and fetchers may hold dashes, which an environment variable cannot
             key = next((name for name in node if name.replace("-", "_") == part), part)
+            path.append(key)
             node = node.setdefault(key, {})
             if not isinstance(node, dict):
-                raise ConfigurationError([f"{variable}: {part} is no table"], "environment")
-        node[leaf] = [item.strip() for item in value.split(",")] if leaf in {"urls", "sources"} else value
+                problems.append(f"{variable}: {'.'.join(path)} is no table")
+                break
+        else:
+            node[leaf] = [item.strip() for item in value.split(",")] if leaf in {"urls", "sources"} else value
+            variables[".".join([*path, leaf])] = variable
+    return variables, problems
 
 
-def _problem(detail: Any) -> str:
-    place = ".".join(str(part) for part in detail["loc"]) or "the whole"
+def _named(problem: str, variables: Mapping[str, str]) -> str:
+    """The problem under the name by which its setting was given: the variable's, where that was one."""
+    place, _, message = problem.partition(": ")
+    variable = variables.get(place) or variables.get(re.sub(r"\.\d+$", "", place))
+    return f"{variable}: {message}" if variable else problem
+
+
+def _parts(tree: Any, detail: Any) -> list[Any]:
+    """Where in `tree` a problem is, without what pydantic adds of its own: a union's branch, a key's mark."""
+    parts: list[Any] = []
+    for part in detail["loc"]:
+        here = tree if isinstance(tree, dict) else range(len(tree)) if isinstance(tree, list) else ()
+        if part not in here:
+            return [*parts, part] if detail["type"] == "missing" else parts
+        tree = tree[part]
+        parts.append(part)
+    return parts
+
+
+def _problem(tree: Any, detail: Any) -> str:
+    parts = _parts(tree, detail)
+    place = ".".join(str(part) for part in parts) or "the whole"
     message = detail["msg"].removeprefix("Value error, ")
     if detail["type"] == "extra_forbidden":
-        message = "no such setting; check its spelling"
-    elif detail["type"] == "missing":
-        message = "missing"
-    elif not isinstance(detail.get("input"), dict | list) and "key" not in place and "token" not in place:
-        message += f" (got {detail.get('input')!r})"
+        return f"{place}: no such setting; check its spelling"
+    if detail["type"] == "missing":
+        return f"{place}: missing"
+    if detail["type"] == "model_type":
+        return f"{place}: is a table of settings, not one value"
+    if detail["type"] == "string_pattern_mismatch":
+        message = _PATTERNS.get(detail["ctx"]["pattern"], message)
+    name = next((part for part in reversed(parts) if isinstance(part, str)), "")
+    tells = any(word in name for word in ("key", "token", "url", "secret", "password"))  # perhaps a secret
+    if not tells and isinstance(detail.get("input"), str | int | float | bool):
+        message += f" (got {detail['input']!r})"
     return f"{place}: {message}"
+
+
+def _contradictions_beside(tree: dict[str, Any], details: Sequence[Any]) -> list[str]:
+    """What does not fit together in the parts of `tree` that are sound.
+
+    A faulty fetcher still counts as one, and a faulty feed still has its pair; anything else that is faulty is taken
+    out, and nothing is concluded from its absence.
+    """
+    tree = copy.deepcopy(tree)
+    unknown: set[str] = set()
+    for place in dict.fromkeys(tuple(_parts(tree, detail)) for detail in details):
+        _take_out(tree, place, unknown)
+    tree["feeds"] = [feed for feed in tree.get("feeds", ()) if feed is not None]
+    try:
+        Settings.model_validate(tree, context=unknown)
+    except ConfigurationError as error:
+        return error.problems
+    except ValidationError:
+        pass  # beyond repair: what is wrong with it is said already
+    return []
+
+
+def _take_out(tree: dict[str, Any], place: tuple[Any, ...], unknown: set[str]) -> None:
+    """Take a faulty place out of `tree`, or put something neutral there."""
+    top = place[0] if place else ""
+    entries = tree.get(top)
+    if top == "feeds" and isinstance(entries, list) and len(place) > 1:
+        entries[place[1]] = feed = _only_pair(entries[place[1]])
+        unknown |= {"feeds"} if feed is None else set()
+    elif len(place) == 1 or not isinstance(entries, dict):
+        tree.pop(top, None)
+        unknown.add(top)
+    elif top == "fetchers" and re.match(_NAME, place[1]):
+        entries[place[1]] = {"sources": ["none"]}
+    elif top in {"fetchers", "groups"}:
+        entries.pop(place[1], None)
+        unknown.add(top)
+    else:
+        entries.pop(place[1], None)
+        unknown.add(f"{top}.{place[1]}")
+
+
+def _only_pair(feed: Any) -> dict[str, Any] | None:
+    try:
+        return {"pair": Pair(feed["pair"])}
+    except (TypeError, KeyError, ValueError, AttributeError):
+        return None

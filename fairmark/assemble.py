@@ -27,7 +27,7 @@ from core.clock import SystemClock
 from core.errors import ConfigurationError, StartError
 from core.logs import get_logger
 from core.ops import Ops, ops_app, serve
-from core.settings import Settings, secret
+from core.settings import Settings, secret, secrets_of
 from core.types import Mode
 from fetchers.report_store import SqlReportStore
 from fetchers.service import FetcherService
@@ -189,8 +189,7 @@ async def run_aggregator(settings: Settings, *, bus: Bus | None = None, announce
     """One aggregator: rounds, their record, their HTTP interface."""
     mode = settings.named_mode()
     own = settings.aggregator
-    key = secret(own.key, own.key_file, "aggregator.key")
-    token = secret(own.token, own.token_file, "aggregator.token")
+    key, token = secrets_of(settings, ["aggregator.key", "aggregator.token"])
     clock = make_clock(settings)
     ops = Ops(own.name, mode, clock)
     async with contextlib.AsyncExitStack() as stack:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Response
+from starlette.exceptions import HTTPException
 
 from bff import refusals
 from bff.catalogue import Catalogue, Listed
@@ -12,7 +13,7 @@ from bff.errors import InvalidPairError, UnknownPairError
 from bff.refresh import Refresher
 from bff.routes.answers import NO_STORE, PairSlug, document, problem_of
 from core.clock import Clock
-from core.problems import problem_responses
+from core.problems import Problem, problem_responses
 from core.types import Mode
 
 
@@ -22,6 +23,7 @@ def prices_router(
     router = APIRouter(tags=["prices"])
     unknown_pair = problem_of(UnknownPairProblem, 404)
 
+    @router.head("/v1/prices/{pair}", include_in_schema=False)
     @router.get(
         "/v1/prices/{pair}",
         response_model=Price,
@@ -40,6 +42,7 @@ def prices_router(
             raise refusals.price_unset(listed.pair)
         return document(standing.at(clock.now_ms()))
 
+    @router.head("/v1/prices", include_in_schema=False)
     @router.get(
         "/v1/prices",
         response_model=Prices,
@@ -78,7 +81,25 @@ def prices_router(
         `refresh_timeout` that the attempt goes on; both give the attempt's id and the last good answer."""
         return document(await refresher.refresh(_find(catalogue, pair)), NO_STORE)
 
+    @router.head("/v1/prices/{base}/{quote}", include_in_schema=False)
+    @router.get("/v1/prices/{base}/{quote}", include_in_schema=False)
+    async def price_by_name(base: str, quote: str) -> Response:
+        if quote == "refresh":  # that is a POST
+            raise HTTPException(405, headers={"Allow": "POST"})
+        raise _with_a_dash(catalogue, base, quote)
+
+    @router.post("/v1/prices/{base}/{quote}/refresh", include_in_schema=False)
+    async def refresh_by_name(base: str, quote: str) -> Response:
+        raise _with_a_dash(catalogue, base, quote)
+
     return router
+
+
+def _with_a_dash(catalogue: Catalogue, base: str, quote: str) -> Problem:
+    """The answer to a pair written with a slash (`BTC/USD`, or `BTC%2FUSD`, which the server makes the same)."""
+    slug = f"{base}-{quote}".upper()[:24]
+    detail = f"in a URL a pair is written with a dash, like {slug}; known: {', '.join(catalogue.pairs)}"
+    return Problem(404, "unknown_pair", "No such pair", detail, known=list(catalogue.pairs))
 
 
 def _find(catalogue: Catalogue, slug: str) -> Listed:

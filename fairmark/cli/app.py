@@ -1,14 +1,18 @@
-"""The application that the commands join, and the options they share."""
+"""The application that the commands join, and the options they share.
+
+Commands import what they run when they run, so that a small question (`fairmark version`) is answered at once.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 
-from core.logs import configure_logging
-from core.settings import Settings, load
+if TYPE_CHECKING:
+    from core.settings import Settings
 
 app = typer.Typer(
     name="fairmark",
@@ -30,8 +34,23 @@ BffUrl = Annotated[
 DieWithParent = Annotated[bool, typer.Option("--die-with-parent", hidden=True)]
 
 
+UNLIMITED = 10_000
+"""Columns of an output that is no terminal."""
+
+
+def output() -> Console:
+    """Standard output; whole lines where it is no terminal, for whoever reads the pipe."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = UNLIMITED
+    return console
+
+
 def settings_from(config: Path) -> Settings:
     """Read the configuration and set the logs up by it. Raises `ConfigurationError`."""
+    from core.logs import configure_logging  # noqa: PLC0415 - see above
+    from core.settings import load  # noqa: PLC0415
+
     settings = load(config)
     configure_logging(settings.log.level, settings.log.format, settings.mode)
     return settings

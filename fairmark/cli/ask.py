@@ -1,18 +1,16 @@
 """Commands that ask a running Fairmark: price, refresh, explain."""
+# ruff: noqa: PLC0415 - commands import what they run when they run: see `fairmark.cli.app`
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
-import httpx
 import typer
-from rich.console import Console
 
 from core.errors import FairmarkError
-from core.problems import read_problem
 from core.types import Pair
-from fairmark.cli.app import DEFAULT_CONFIG, BffUrl, Config, app, settings_from
-from fairmark.cli.derivation import derivation
+from fairmark.cli.app import DEFAULT_CONFIG, BffUrl, Config, app, output
 
 PairArgument = Annotated[str, typer.Argument(metavar="PAIR", help="A feed, as BTC/USD or btc-usd.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the service's JSON.")]
@@ -32,6 +30,10 @@ def _slug(text: str) -> str:
 
 
 def _ask(url: str, method: str = "GET") -> Any:
+    import httpx
+
+    from core.problems import read_problem
+
     try:
         response = httpx.request(method, url, timeout=15.0, trust_env=False)
     except httpx.HTTPError as error:
@@ -43,15 +45,21 @@ def _ask(url: str, method: str = "GET") -> Any:
     raise AskError(f"{response.status_code} from {url}: {said}")
 
 
-def _base(url: str | None, config: Any) -> str:
+def _base(url: str | None, config: Path) -> str:
+    """Where to ask: as told, else as configured, else, where there is no configuration, where Fairmark is by default.
+
+    Raises `ConfigurationError`.
+    """
     if url is not None:
         return url.rstrip("/")
-    bff = settings_from(config).bff
+    from core.settings import BffSettings, load
+
+    bff = BffSettings() if config == DEFAULT_CONFIG and not config.exists() else load(config).bff
     return f"http://{bff.host}:{bff.port}"
 
 
 def _show_price(price: dict[str, Any], as_json: bool) -> None:
-    console = Console()
+    console = output()
     if as_json:
         console.print_json(data=price)
         return
@@ -97,8 +105,10 @@ def explain(
         record = _ask(f"{base}/v1/groups/{feeds[wanted]['group']}/rounds/{number}")
     else:
         record = _ask(f"{base}/v1/attempts/{attempt}")
-    console = Console()
+    console = output()
     if json:
         console.print_json(data=record)
     else:
-        console.print(derivation(record, Pair(wanted)))
+        from fairmark.cli.derivation import derivation
+
+        console.print(derivation(record, Pair(wanted)), highlight=False)

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 import time
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
 
-from fairmark.embedded import Tree
+if TYPE_CHECKING:
+    from fairmark.embedded import Tree
+
+
+def command() -> str:
+    """How to call `fairmark` from here: by its name where it is on PATH, else by its path."""
+    if shutil.which("fairmark") is not None:
+        return "fairmark"
+    script = Path(sys.executable).parent / "fairmark"
+    near = os.path.relpath(script)
+    return str(script) if near.startswith("..") else near
 
 
 def show_banner(console: Console, tree: Tree) -> None:
@@ -35,7 +50,7 @@ def show_banner(console: Console, tree: Tree) -> None:
         ("contract", tree.address),
         ("fetchers", ", ".join(f"{name} :{tree.ports.get(name, '?')}" for name in settings.fetchers)),
         ("simulator", settings.simulator.control_url if "simulator" in tree.ports else "not running"),
-        ("lose one", f"fairmark stop {next(iter(settings.fetchers))}"),
+        ("lose one", f"{command()} stop {next(iter(settings.fetchers))}"),
         ("stop", "Ctrl-C"),
     ):
         places.add_row(f"[dim]{name}[/]", value)

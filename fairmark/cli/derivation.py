@@ -1,16 +1,98 @@
-"""The tree that `fairmark explain` prints: from sources, through reporters, to the median on chain."""
+"""The tree that `fairmark explain` prints: from sources, through reporters, to the median on chain.
+
+It shows the steps that decided: what each quote became in the feed's currency, which of them is the fetcher's median,
+whose price is the answer. The record holds quotes and signed prices, not these steps; they are derived here by the
+fetchers' own rule (`core.currency`, `core.median`) and shown only where they lead to the very price that was signed.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
+from msgspec import Struct
 from rich.markup import escape
 from rich.tree import Tree
 
+from core.currency import DOLLARS, ConversionGraph, Rate
+from core.errors import ConversionError
+from core.median import lower_median, to_scaled
 from core.types import Pair
 
 _BAD = "[red]"
+_COLOURS = {"included": "green", "left_out": "yellow", "rejected": "red"}
+
+
+class Median(Struct, frozen=True, kw_only=True):
+    """A lower median and what it was taken of. prices: in one currency, by the quote's index. chosen: whose it is."""
+
+    prices: Mapping[int, Decimal]
+    chosen: int
+
+    @property
+    def value(self) -> Decimal:
+        return self.prices[self.chosen]
+
+
+class Steps(Struct, frozen=True, kw_only=True):
+    """How a report's quotes became its price. rates: by currency, what one unit of it was worth."""
+
+    price: Median | None = None
+    rates: Mapping[str, Median] = {}
+
+
+def steps(quotes: Sequence[Mapping[str, Any]], pair: Pair, answers: Mapping[str, str]) -> Steps:
+    """Derive them for `pair` from a report's quotes.
+
+    Whatever does not lead to the report's own signed answers, to their last decimal, is left out.
+    """
+    graph = ConversionGraph(DOLLARS)
+    rates: dict[Pair, Rate] = {}
+    medians: dict[Pair, Median] = {}
+    for currency in sorted(graph.convertible(pair.quote), key=graph.rank):
+        leg = Pair.of(currency, pair.quote)
+        if currency != pair.base and (median := _median(quotes, leg, graph, rates)):
+            medians[leg] = median
+            rates[leg] = Rate(pair=leg, value=median.value, as_of_ms=0)
+    price = _median(quotes, pair, graph, rates)
+    if price is not None and not _is(price.value, answers.get(pair)):
+        price = None
+    sure = {leg: rate for leg, rate in medians.items() if price is not None or _is(rate.value, answers.get(leg))}
+    return Steps(price=price, rates={leg.base: rate for leg, rate in sure.items()})
+
+
+def _is(derived: Decimal, said: str | None) -> bool:
+    exponent = None if said is None else Decimal(said).as_tuple().exponent
+    if said is None or not isinstance(exponent, int):
+        return False
+    return to_scaled(derived, -exponent) == to_scaled(Decimal(said), -exponent)
+
+
+def _median(
+    quotes: Sequence[Mapping[str, Any]], pair: Pair, graph: ConversionGraph, rates: Mapping[Pair, Rate]
+) -> Median | None:
+    prices = _converted(quotes, pair, graph, rates)
+    if not prices:
+        return None
+    value = lower_median(list(prices.values()))
+    return Median(prices=prices, chosen=next(index for index, price in prices.items() if price == value))
+
+
+def _converted(
+    quotes: Sequence[Mapping[str, Any]], pair: Pair, graph: ConversionGraph, rates: Mapping[Pair, Rate]
+) -> dict[int, Decimal]:
+    """By index, the quotes for `pair`'s base in `pair`'s currency; those that no rate brings there are left out."""
+    found = {}
+    for index, quote in enumerate(quotes):
+        market = Pair(quote["pair"])
+        if market.base != pair.base:
+            continue
+        try:
+            found[index] = graph.convert(Decimal(quote["price"]), 0, market.quote, pair.quote, rates).price
+        except ConversionError:
+            continue
+    return found
 
 
 def derivation(record: dict[str, Any], pair: Pair) -> Tree:
@@ -19,12 +101,14 @@ def derivation(record: dict[str, Any], pair: Pair) -> Tree:
     root.add(_chain(record))
     reports = root.add(f"reports ({len(record['reports'])})")
     for report in record["reports"]:
-        _report(reports, report, pair)
+        _report(reports, report, pair, record)
     for refusal in record["refusals"]:
         branch = reports.add(
-            f"{_BAD}{refusal['fetcher']} did not sign[/]: {refusal['code']}, {escape(refusal['detail'])}"
+            f"{_BAD}{escape(refusal['fetcher'])} did not sign[/]: {refusal['code']}, {escape(refusal['detail'])}"
         )
-        _sources(branch, refusal, pair)
+        _sources(branch, refusal, pair, record["moment"], Steps())
+    for address in record.get("silent", ()):
+        reports.add(f"[yellow]{escape(address)} was silent[/]: registered, and sent neither report nor refusal")
     timings = ", ".join(f"{step} {float(ms):.1f}" for step, ms in record["timings_ms"].items())
     root.add(f"[dim]timings in ms: {timings}[/]")
     return root
@@ -51,33 +135,73 @@ def _chain(record: dict[str, Any]) -> str:
     )
 
 
-def _report(parent: Tree, report: dict[str, Any], pair: Pair) -> None:
-    answer = report["answers"].get(pair)
-    verdict = report["verdict"] if not report["code"] else f"{_BAD}{report['verdict']}: {report['code']}[/]"
-    price = "no price" if answer is None else f"[bold]{Decimal(answer):f}[/]"
-    branch = parent.add(f"{report['fetcher']} {price} ({verdict}) [dim]signed by {report['signer']}[/]")
+def _report(parent: Tree, report: dict[str, Any], pair: Pair, record: dict[str, Any]) -> None:
+    said = report["answers"].get(pair)
+    answer = None if said is None else Decimal(said)
+    colour = _COLOURS.get(report["verdict"], "red")
+    verdict = report["verdict"] + (f": {report['code']}" if report["code"] else "")
+    price = "no price" if answer is None else f"[bold]{answer:f}[/]"
+    chosen = record["answers"].get(pair)
+    included = report["verdict"] == "included"
+    mark = " [bold green]← the answer[/]" if included and chosen and chosen["reporter"] == report["signer"] else ""
+    branch = parent.add(
+        f"{escape(report['fetcher'])} {price} ([{colour}]{verdict}[/]){mark} [dim]signed by {report['signer']}[/]"
+    )
     if warning := report["warnings"].get(pair):
         branch.add(f"[yellow]{escape(warning)}[/]")
-    _sources(branch, report, pair)
+    _sources(branch, report, pair, record["moment"], steps(report["quotes"], pair, report["answers"]))
 
 
-def _sources(parent: Tree, report: dict[str, Any], pair: Pair) -> None:
+def _sources(parent: Tree, report: dict[str, Any], pair: Pair, moment: int, derived: Steps) -> None:
     """The quotes and failures for the feed itself, then those of the rates that converted them."""
-    own = [each for each in (*report["quotes"], *report["failures"]) if Pair(each["pair"]).base == pair.base]
-    currencies = {Pair(each["pair"]).quote for each in own} - {pair.quote}
-    for each in own:
-        parent.add(_line(each))
-    for currency in sorted(currencies):
-        legs = [each for each in (*report["quotes"], *report["failures"]) if Pair(each["pair"]).base == currency]
-        if currency == pair.base or not legs:
+    everything: list[tuple[int, dict[str, Any]]] = list(enumerate([*report["quotes"], *report["failures"]]))
+
+    def of(base: str) -> list[tuple[int, dict[str, Any]]]:
+        return [(index, each) for index, each in everything if Pair(each["pair"]).base == base]
+
+    def show(branch: Tree, base: str, median: Median | None, mark: str) -> list[str]:
+        """Returns the currencies that its quotes are in, the feed's own left out."""
+        currencies: dict[str, None] = {}
+        for index, each in of(base):
+            market, line = Pair(each["pair"]), _line(each, moment)
+            if market.quote != pair.quote:
+                currencies[market.quote] = None
+                if median is not None and index in median.prices:
+                    line += f" = [bold]{_short(median.prices[index])}[/] {pair.quote}"
+            if median is not None and index == median.chosen:
+                line += f" [green]← {mark}[/]"
+            branch.add(line)
+        return list(currencies)
+
+    pending = show(parent, pair.base, derived.price, "its median")
+    shown = {pair.base}
+    while pending:
+        currency = pending.pop(0)
+        if currency in shown or not of(currency):
             continue
-        branch = parent.add(f"converted by {currency}/{pair.quote}")
-        for each in legs:
-            branch.add(_line(each))
+        shown.add(currency)
+        rate = derived.rates.get(currency)
+        value = "" if rate is None else f" = [bold]{_short(rate.value)}[/]"
+        branch = parent.add(f"converted by {currency}/{pair.quote}{value}")
+        pending += show(branch, currency, rate, "the rate")
 
 
-def _line(each: dict[str, Any]) -> str:
+def _short(price: Decimal) -> str:
+    """At most 12 significant digits, whatever a conversion did to its length."""
+    return f"{price:.12g}"
+
+
+def _line(each: dict[str, Any], moment: int) -> str:
+    source = escape(each["source"])
     if "price" not in each:
-        return f"{each['source']} {each['pair']} {_BAD}{each['code']}[/] [dim]{escape(each['detail'])}[/]"
+        return f"{source} {each['pair']} {_BAD}{each['code']}[/] [dim]{escape(each['detail'])}[/]"
     book = "" if each["bid"] is None else f" [dim]bid {each['bid']} ask {each['ask']}[/]"
-    return f"{each['source']} {each['pair']} {each['price']}{book}"
+    return f"{source} {each['pair']} {each['price']}{book} [dim]{_age(each, moment)}[/]"
+
+
+def _age(quote: dict[str, Any], moment: int) -> str:
+    """Of which time the quote speaks, relative to the moment; the rule of `core.types.Quote.as_of_ms`."""
+    given, received = quote["source_time_ms"], quote["received_ms"]
+    ahead = (received if given is None else min(given, received)) - moment
+    when = f"{abs(ahead) / 1000:.2f} s {'before' if ahead < 0 else 'after'} the moment"
+    return f"received {when}" if given is None else when

@@ -1,4 +1,5 @@
 """Commands that run things: the whole tree, or one service as a process of its own."""
+# ruff: noqa: PLC0415 - commands import what they run when they run: see `fairmark.cli.app`
 
 from __future__ import annotations
 
@@ -6,23 +7,21 @@ import asyncio
 from pathlib import Path
 from typing import Annotated
 
-import httpx
 import typer
 from rich.console import Console
 
-from contracts.deploy import deploy as deploy_contract
 from core.errors import StartError
-from core.settings import secret
 from core.types import Mode
-from fairmark import assemble, embedded
 from fairmark.cli.app import DEFAULT_CONFIG, Config, DieWithParent, app, settings_from
-from fairmark.cli.banner import show_banner
 from fairmark.runtime import run_until_stopped
 
 
 @app.command()
 def up(config: Config = DEFAULT_CONFIG) -> None:
     """Start everything in one process tree: chain, simulator (in test mode), fetchers, aggregator, bff."""
+    from fairmark import embedded
+    from fairmark.cli.banner import show_banner
+
     settings = settings_from(config)
     errors = Console(stderr=True)
     run_until_stopped(
@@ -42,6 +41,10 @@ def stop(
     config: Config = DEFAULT_CONFIG,
 ) -> None:
     """Stop one fetcher of a tree started by `fairmark up`: rounds go on with the others."""
+    import httpx
+
+    from fairmark import embedded
+
     settings = settings_from(config)
     running = embedded.read_running(settings)
     if name not in running.ports or name not in settings.fetchers:
@@ -62,18 +65,24 @@ def fetcher(
     config: Config = DEFAULT_CONFIG,
 ) -> None:
     """Run one fetcher: jobs in, signed reports out."""
+    from fairmark import assemble
+
     run_until_stopped(assemble.run_fetcher(settings_from(config), name))
 
 
 @app.command()
 def aggregator(config: Config = DEFAULT_CONFIG) -> None:
     """Run an aggregator: rounds, their record, their HTTP interface."""
+    from fairmark import assemble
+
     run_until_stopped(assemble.run_aggregator(settings_from(config)))
 
 
 @app.command()
 def bff(config: Config = DEFAULT_CONFIG) -> None:
     """Run the BFF: what web and mobile clients see."""
+    from fairmark import assemble
+
     run_until_stopped(assemble.run_bff(settings_from(config)))
 
 
@@ -86,19 +95,28 @@ def simulator(
     die_with_parent: DieWithParent = False,
 ) -> None:
     """Run test mode's exchanges: the real formats, a seeded market, faults on demand."""
+    from fairmark import assemble
+
     run_until_stopped(assemble.run_simulator(settings_from(config), recordings=replay), die_with_parent=die_with_parent)
 
 
 @app.command()
 def deploy(config: Config = DEFAULT_CONFIG) -> None:
     """Deploy the contract for the configured groups and reporters, or verify what stands; prints the record."""
+    from contracts.deploy import deploy as deploy_contract
+    from core.settings import secrets_of
+    from fairmark import assemble
+
     settings = settings_from(config)
     mode: Mode = settings.named_mode()
     chain = settings.chain
+    reporting = dict.fromkeys(reporter for name in settings.groups for reporter in settings.reporters(name))
+    keys = [f"fetchers.{reporter}.key" for reporter in reporting if settings.fetchers[reporter].address is None]
+    deployer_key, *_ = secrets_of(settings, ["chain.deployer_key", *keys])
     record = asyncio.run(
         deploy_contract(
             chain.rpc_url,
-            secret(chain.deployer_key, chain.deployer_key_file, "chain.deployer_key"),
+            deployer_key,
             mode=mode,
             groups=settings.all_groups(),
             reporters={

@@ -81,6 +81,16 @@ async def test_of_many_that_claim_one_moment_at_once_one_gets_it(url: str, table
     assert sorted(got) == [False] * 19 + [True]
 
 
+async def test_services_may_start_at_once_on_a_fresh_sqlite_file(tmp_path: Path) -> None:
+    for attempt in range(20):
+        stores = [SqlAttemptStore(f"sqlite+aiosqlite:///{tmp_path / str(attempt)}/attempts.sqlite") for _ in range(3)]
+        try:
+            await asyncio.gather(*(each.open() for each in stores))
+        finally:
+            for each in stores:
+                await each.close()
+
+
 async def test_a_record_comes_back_as_it_was_saved(store: AttemptStore) -> None:
     claimed = record(100)
     await store.claim(claimed)

@@ -24,6 +24,7 @@ from contracts.report import LocalSigner
 PROJECT = Path(__file__).resolve().parents[2]
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 15.0
+DEADLINE_MS = 3_000
 
 # The public development keys that anvil funds: account 0 deploys, 1 submits, 2 to 5 report.
 DEPLOYER_KEY = "0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80"
@@ -85,7 +86,10 @@ class System:
             "FAIRMARK_BROKER__URLS": rabbitmq_url,
             "FAIRMARK_BROKER__NAMESPACE": self.namespace,
             "FAIRMARK_SIMULATOR__PORT": str(self.ports["simulator"]),
-            "FAIRMARK_AGGREGATOR__DEADLINE_MS": "3000",  # these tests are about what comes out, on any machine
+            "FAIRMARK_AGGREGATOR__DEADLINE_MS": str(
+                DEADLINE_MS
+            ),  # these tests are about what comes out, on any machine
+            "FAIRMARK_AGGREGATOR__MIN_INTERVAL_MS": "0",
             "FAIRMARK_AGGREGATOR__PORT": str(self.ports["aggregator"]),
             "FAIRMARK_AGGREGATOR__KEY": AGGREGATOR_KEY,
             "FAIRMARK_AGGREGATOR__TOKEN": token,

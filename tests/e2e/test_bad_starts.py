@@ -83,6 +83,20 @@ def test_a_service_of_its_own_needs_a_real_bus_key_node_and_deployment(tmp_path:
     assert "fairmark deploy" in printed
 
 
+def test_a_deployment_lists_every_missing_key_at_once(tmp_path: Path) -> None:
+    given = {"FAIRMARK_FETCHERS__FETCHER_B__ADDRESS": "0x" + "b" * 40}
+    code, printed = fairmark(tmp_path, "deploy", FAIRMARK_CHAIN__URL=f"http://{DEAD}", **given)
+    assert code == 2
+    missing = ["chain.deployer_key", *(f"fetchers.fetcher-{x}.key" for x in "acd")]
+    assert [line.split(": missing")[0].strip(" -") for line in printed.splitlines()[1:]] == missing, printed
+
+
+def test_a_key_that_is_none_is_named_by_its_variable_and_not_shown(tmp_path: Path) -> None:
+    code, printed = fairmark(tmp_path, "config", "check", FAIRMARK_AGGREGATOR__KEY=AGGREGATOR_KEY[:-1])
+    assert (code, "FAIRMARK_AGGREGATOR__KEY: not a private key" in printed) == (2, True), printed
+    assert AGGREGATOR_KEY[:-1] not in printed
+
+
 def test_an_unreachable_node_is_named(tmp_path: Path) -> None:
     code, printed = fairmark(
         tmp_path, "deploy", FAIRMARK_CHAIN__URL=f"http://{DEAD}", FAIRMARK_CHAIN__DEPLOYER_KEY=DEPLOYER_KEY,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterator
 from decimal import Decimal
 from statistics import median_low
@@ -15,7 +14,7 @@ from contracts.client import OracleClient
 from contracts.deploy import read_record
 from core.types import Mode
 from tests.e2e.config import PAIRS, configuration
-from tests.e2e.system import FETCHER_KEYS, System, wait_for
+from tests.e2e.system import DEADLINE_MS, FETCHER_KEYS, System, wait_for
 
 pytestmark = [pytest.mark.needs_rabbitmq, pytest.mark.needs_anvil]
 
@@ -157,10 +156,10 @@ def test_a_fault_of_a_source_is_a_coded_failure_and_the_answer_still_comes(syste
 def test_a_hanging_source_never_delays_an_answer_past_the_deadline(system: System) -> None:
     system.client.put(f"{system.simulator}/faults/coinbase", json={"kind": "hang"}).raise_for_status()
     try:
-        started = time.monotonic()
         response = system.refresh("BTC-USD")
         assert response.status_code == 200, response.text
-        assert time.monotonic() - started < 5  # a bound on a loaded machine; benchmarks/ measures it
+        record = system.get(f"/v1/attempts/{response.json()['attempt']}").json()
+        assert record["timings_ms"]["collect"] <= DEADLINE_MS
     finally:
         system.client.delete(f"{system.simulator}/faults").raise_for_status()
 

@@ -107,7 +107,7 @@ async def world(
             await reporter.listen(bus, GROUP)
         ops = Ops("aggregator", Mode.TEST)
         service = AggregatorService(
-            settings=AggregatorSettings(**{"heartbeats": False, **settings}),  # type: ignore[arg-type]
+            settings=AggregatorSettings(**{"heartbeats": False, "min_interval_ms": 0, **settings}),  # type: ignore[arg-type]
             name="aggregator",
             instance="1",
             groups=[GROUP],

@@ -17,6 +17,7 @@ from tests.support.bff import (
     MAJORS,
     NOW_MS,
     TOKEN,
+    TON,
     FakeAggregator,
     FakeChain,
     answer,
@@ -44,6 +45,8 @@ BTC_NOW = {
     "status": "ok",
     "transaction": transaction_of(7),
 }
+EVERY_FEED = reading(7, answer(), answer(ETH, 400_001, decimals=2), answer(TON, 500_000_000, observed_ms=NOW_MS - 500))
+"""A reading in which each of the group's feeds has an answer; TON/USD's is half a second younger."""
 BTC_LAST = {**BTC_NOW, "stale": True, "status": "stale"}
 
 
@@ -74,6 +77,15 @@ class TestReads:
         assert response.headers["cache-control"] == "no-cache"
         assert response.json() == BTC_NOW
         Price.model_validate_json(response.content)
+
+    @pytest.mark.parametrize("path", ["/BTC-USD", "/XRP-USD", "/BTC", "/BTC/USD", ""])
+    async def test_a_head_has_the_status_and_headers_of_the_get(self, path):
+        async with bff_house() as house:
+            await with_transaction(house)
+            get, head = [await house.client.request(method, f"/v1/prices{path}") for method in ("GET", "HEAD")]
+        assert head.status_code == get.status_code
+        names = ("content-type", "content-length", "cache-control")
+        assert [head.headers.get(name) for name in names] == [get.headers.get(name) for name in names]
 
     async def test_a_price_ages_by_our_clock_and_turns_stale(self):
         async with bff_house() as house:
@@ -158,10 +170,27 @@ class TestReads:
         )
 
     async def test_health_when_all_is_well(self):
-        async with bff_house() as house:
+        async with bff_house(chain=FakeChain(EVERY_FEED)) as house:
             health = await house.client.get("/health")
         assert (health.status_code, health.json()["status"], health.json()["mode"]) == (200, "up", "test")
         assert health.json()["dependencies"]["chain"]["detail"] == "majors: round 7, read 0 ms ago"
+        assert health.json()["dependencies"]["prices"]["detail"] == "every price is fresh"
+
+    async def test_stale_prices_degrade_the_health_and_are_named(self):
+        async with bff_house(chain=FakeChain(EVERY_FEED)) as house:
+            house.clock.advance(119_000)
+            await house.service.reader.read("majors")
+            health = await house.client.get("/health")
+        assert (health.status_code, health.json()["status"]) == (200, "degraded")
+        prices = health.json()["dependencies"]["prices"]
+        assert (prices["status"], prices["required"]) == ("down", False)
+        assert prices["detail"] == "stale_prices: stale or never set: BTC/USD, ETH/USD"
+
+    async def test_a_feed_that_was_never_set_degrades_the_health_and_is_named(self):
+        async with bff_house() as house:
+            health = await house.client.get("/health")
+        assert (health.status_code, health.json()["status"]) == (200, "degraded")
+        assert health.json()["dependencies"]["prices"]["detail"] == "stale_prices: stale or never set: TON/USD"
 
 
 class TestReadProblems:
@@ -172,6 +201,26 @@ class TestReadProblems:
         assert (response.status_code, body["code"]) == (404, "unknown_pair")
         assert body["known"] == ["BTC/USD", "ETH/USD", "TON/USD"]
         assert body["detail"] == "XRP/USD is not published here; known: BTC/USD, ETH/USD, TON/USD"
+
+    @pytest.mark.parametrize("name", ["BTC/USD", "btc%2Fusd"])
+    @pytest.mark.parametrize("method", ["GET", "POST"])
+    async def test_a_pair_with_a_slash_is_told_how_to_write_it(self, method, name):
+        async with bff_house() as house:
+            path = f"/v1/prices/{name}" + ("/refresh" if method == "POST" else "")
+            response = await house.client.request(method, path)
+        body = response.json()
+        assert (response.status_code, body["code"]) == (404, "unknown_pair")
+        assert body["known"] == ["BTC/USD", "ETH/USD", "TON/USD"]
+        assert body["detail"] == (
+            "in a URL a pair is written with a dash, like BTC-USD; known: BTC/USD, ETH/USD, TON/USD"
+        )
+        assert house.aggregator.asked == []
+
+    async def test_a_refresh_is_no_get(self):
+        async with bff_house() as house:
+            response = await house.client.get("/v1/prices/BTC-USD/refresh")
+        assert (response.status_code, problem_document(response)["code"]) == (405, "method_not_allowed")
+        assert response.headers["allow"] == "POST"
 
     @pytest.mark.parametrize("slug", ["BTC", "BTC-USD-EUR", "BTC-BTC", "-", "%00-USD", "x" * 2_000])
     @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -255,6 +304,13 @@ class TestRefresh:
         assert (asked.method, asked.url.path) == ("POST", "/v1/groups/majors/refresh")
         assert dict(asked.url.params) == {"wait_ms": "9500", "arrived_ms": str(NOW_MS)}
         assert asked.headers["authorization"] == f"Bearer {TOKEN}"
+
+    async def test_after_a_reorganisation_the_answer_is_the_round_that_was_made_and_not_the_one_that_is_gone(self):
+        chain = FakeChain(reading(9, answer(round_=9, observed_ms=NOW_MS - 5_000)))
+        async with bff_house(chain=chain, aggregator=FakeAggregator(accepting(chain))) as house:
+            response = await house.client.post("/v1/prices/BTC-USD/refresh")
+        body = response.json()
+        assert (response.status_code, body["round"], body["price"]) == (200, 8, "72000.00000001")
 
     async def test_many_refreshes_read_the_chain_once(self):
         chain = FakeChain()

@@ -4,13 +4,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from decimal import Decimal
+
+import msgspec
+import pytest
 
 from aggregator.attempts import Verdict
 from aggregator.collection import MAX_STRANGERS, Collection, Ended
 from aggregator.edges import Known
-from aggregator.validation import validate
+from aggregator.validation import identify, validate
 from contracts.report import LocalSigner
-from tests.support.aggregator import BTC, NOW, SIGNERS, expected, group, received, refusal, state
+from core.types import FailureCode, Mode, Quote, SourceFailure
+from tests.support.aggregator import (
+    BTC,
+    DOMAIN,
+    NOW,
+    SIGNERS,
+    expected,
+    group,
+    received,
+    refusal,
+    report,
+    state,
+)
 
 GROUP = group()
 FOUR = SIGNERS[:4]
@@ -104,6 +120,48 @@ async def test_the_same_report_again_is_a_copy() -> None:
     collection = fresh(0)
     assert not collection.add(received(FOUR[0], PRICES, GROUP))
     assert len(collection.received) == 1
+
+
+@pytest.mark.parametrize(
+    "envelope",
+    [{"mode": Mode.LIVE}, {"deployment": "1:0x00:0x00"}, {"group": "minors"}],
+    ids=lambda envelope: next(iter(envelope)),
+)
+async def test_a_copy_in_a_false_envelope_does_not_displace_the_honest_report(envelope: dict[str, object]) -> None:
+    honest = report(FOUR[0], PRICES, GROUP)
+    signed = honest.signed
+    if "group" in envelope:
+        signed = msgspec.structs.replace(signed, group="minors")
+        envelope = {}
+    forged = msgspec.structs.replace(honest, signed=signed, **envelope)
+    collection = fresh(1, 2)
+    assert not collection.add(identify(forged, DOMAIN, 1))
+    assert collection.dropped == 1
+    assert collection.add(identify(honest, DOMAIN, 2))
+    assert collection.quorate
+    outcome = validate(collection.received, collection.expected, NOW)
+    assert [judged.verdict for judged in outcome.judged] == [Verdict.INCLUDED] * 3
+
+
+async def test_what_refusals_saw_is_kept_once_a_member_and_of_nobody_else() -> None:
+    collection = fresh()
+    failure = SourceFailure(pair=BTC, source="kraken", code=FailureCode.TIMEOUT)
+    quote = Quote(pair=BTC, source="okx", price=Decimal(60_000), received_ms=NOW)
+
+    def refuse(reporter: str, fetcher: str) -> None:
+        one = refusal(reporter, fetcher=fetcher)
+        collection.refuse(msgspec.structs.replace(one, detail="why", quotes=(quote,), failures=(failure,)), 1)
+
+    refuse(FOUR[0].address, "fetcher-a")
+    refuse(FOUR[0].address.lower(), "fetcher-a2")
+    refuse("0x", "stranger")
+    refuse(FOUR[1].address, "fetcher-b")
+    assert [(one.fetcher, one.detail, len(one.quotes), len(one.failures)) for one in collection.refusals] == [
+        ("fetcher-a", "why", 1, 1),
+        ("fetcher-a2", "why", 0, 0),
+        ("stranger", "why", 0, 0),
+        ("fetcher-b", "why", 1, 1),
+    ]
 
 
 async def test_equivocation_takes_the_quorum_away_again() -> None:

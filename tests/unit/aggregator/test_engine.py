@@ -9,22 +9,26 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 import httpx
+import msgspec
 import pytest
 from fastapi import FastAPI
+from structlog.testing import capture_logs
 
-from aggregator.attempts import AttemptRecord, Cause, State, Verdict
+from aggregator.attempts import MAX_RECORD_BYTES, AttemptRecord, Cause, State, Verdict
 from aggregator.errors import StoppingError
 from aggregator.joining import joins
 from aggregator.service import AggregatorService
 from broker.bus import Topic
 from broker.errors import BrokerUnavailableError
 from broker.memory import MemoryBus
-from broker.messages import Hint, Message, Report
+from broker.messages import Hint, Message, Refusal, Report
+from contracts.readings import GroupReading
+from core import codec
 from core.clock import SystemClock
 from core.logs import get_logger
 from core.ops import Ops
 from core.settings import AggregatorSettings
-from core.types import Mode
+from core.types import Mode, Quote
 from tests.support.aggregator import (
     BTC,
     DEPLOYMENT,
@@ -36,6 +40,7 @@ from tests.support.aggregator import (
     Reporter,
     group,
     hint_signature,
+    refusal,
     report,
 )
 from tests.support.wait import until
@@ -90,7 +95,7 @@ async def world(
     change(reporters)
     store = store or MemoryStore()
     ops = Ops("aggregator", Mode.TEST)
-    plain = {"deadline_ms": 300, "grace_ms": 30, "heartbeats": False}
+    plain = {"deadline_ms": 300, "grace_ms": 30, "heartbeats": False, "min_interval_ms": 0}
     service = AggregatorService(
         settings=AggregatorSettings(**{**plain, **settings}),  # type: ignore[arg-type]
         name="aggregator",
@@ -163,6 +168,7 @@ async def test_one_dead_fetcher_costs_a_grace_and_one_liar_costs_nothing() -> No
         assert record.answers[BTC].price == Decimal(60_000)
         assert record.answers[ETH].price == Decimal(3_000)
         assert record.timings_ms["total"] < 300
+        assert record.silent == (SIGNERS[0].address.lower(),)
         liar = next(one for one in record.reports if one.fetcher == "fetcher-1")
         assert liar.warnings == {BTC: "outlier", ETH: "outlier"}
 
@@ -176,6 +182,7 @@ async def test_below_quorum_nothing_is_submitted_and_the_refusals_are_recorded()
         record = await w.attempt()
         assert (record.state, record.code) == (State.FAILED, "no_quorum")
         assert record.detail == "2 valid reports, 3 are needed"
+        assert record.silent == (SIGNERS[0].address.lower(),)  # and not SIGNERS[1], who refused
         assert [(one.fetcher, one.code) for one in record.refusals] == [("fetcher-1", "no_prices")]
         assert w.chain.submitted == []
         assert 300 <= record.timings_ms["total"] < 400
@@ -220,6 +227,8 @@ async def test_a_report_that_comes_late_is_appended_to_the_record() -> None:
         record = await w.attempt()
         assert (record.state, len(record.reports)) == (State.ACCEPTED, 3)
         await until(lambda: len(w.store.rows[record.id].reports) == 4)
+        assert record.silent == (SIGNERS[3].address.lower(),)
+        assert w.store.rows[record.id].silent == ()
         late = w.store.rows[record.id].reports[3]
         assert (late.verdict, late.code, late.fetcher) == (Verdict.LEFT_OUT, "late", "fetcher-3")
 
@@ -240,6 +249,93 @@ async def test_strangers_leave_no_trace_but_their_reports_and_none_when_they_are
         await w.bus.publish(Topic.REPORTS, report(STRANGER, (2, 2), GROUP, attempt=record.id))
         await asyncio.sleep(0.02)
         assert await w.service.recorder.get(record.id) == record
+
+
+async def test_old_reports_sent_again_with_other_evidence_do_not_get_into_a_later_record() -> None:
+    sent: list[Report] = []
+
+    async def overhear(message: Message) -> None:
+        assert isinstance(message, Report)
+        sent.append(message)
+
+    def change(reporters: Sequence[Reporter]) -> None:
+        reporters[3].silent = True
+
+    async with world(change) as w:
+        await w.bus.subscribe(Topic.REPORTS, "overhearing", overhear)
+        await w.attempt()
+        old = list(sent)
+        assert len(old) == 3
+        record = await w.attempt()
+        forged = Quote(pair=BTC, source="forged", price=Decimal(1), received_ms=1)
+        for one in old:
+            await w.bus.publish(Topic.REPORTS, msgspec.structs.replace(one, attempt=record.id, quotes=(forged,)))
+        missing = report(
+            SIGNERS[3],
+            (1, 1),
+            GROUP,
+            moment=record.moment,
+            group_hash="0x" + "77" * 32,  # of another version of the group
+            attempt=record.id,
+        )
+        await w.bus.publish(Topic.REPORTS, missing)
+        text = ""
+        for _ in range(100):
+            text = (await w.http.get("/metrics")).text
+            if 'strays_total{what="stranger"} 4.0' in text:
+                break
+            await asyncio.sleep(0.01)
+        assert 'fairmark_aggregator_strays_total{what="stranger"} 4.0' in text
+        kept = await w.service.recorder.get(record.id)
+        assert kept is not None
+        assert [one.signed.moment for one in kept.reports] == [record.moment] * 3
+        assert all(one.quotes == () for one in kept.reports)
+
+
+async def test_an_old_report_among_the_new_is_recorded_without_its_evidence() -> None:
+    def again(first: Report) -> list[Report]:
+        of = first.signed
+        old = report(SIGNERS[0], (1, 1), GROUP, moment=of.moment - 10, attempt=first.attempt)
+        forged = Quote(pair=BTC, source="forged", price=Decimal(1), received_ms=1)
+        return [msgspec.structs.replace(old, quotes=(forged,)), first]
+
+    async with world(lambda reporters: setattr(reporters[0], "twist", again)) as w:
+        record = await w.attempt()
+        replayed = [one for one in record.reports if one.code == "wrong_moment"]
+        assert [(one.answers, one.quotes) for one in replayed] == [({}, ())]
+
+
+async def test_a_flood_of_large_refusals_leaves_a_record_of_bounded_size() -> None:
+    def flood(first: Report) -> list[Report | Refusal]:
+        quotes = (Quote(pair=BTC, source="s" * 950_000, price=Decimal(1), received_ms=1),)
+        names = [signer.address for signer in SIGNERS[:4]] * 8
+        return [
+            *(
+                msgspec.structs.replace(refusal(name, first.attempt, f"x-{number}"), quotes=quotes)
+                for number, name in enumerate(names)
+            ),
+            first,
+        ]
+
+    async with world(lambda reporters: setattr(reporters[0], "twist", flood), deadline_ms=2_000) as w:
+        record = await w.attempt()
+        assert record.state is State.ACCEPTED
+        assert len(record.refusals) == 32
+        assert len(codec.encode(record)) <= MAX_RECORD_BYTES
+
+
+async def test_a_node_that_shows_an_older_round_is_not_taken_for_a_reading_back() -> None:
+    async with world() as w:
+        await w.attempt()
+        before = await w.chain.read_group("majors")
+
+        async def behind(_group: str) -> GroupReading:
+            return before
+
+        w.chain.read_group = behind  # type: ignore[method-assign]
+        record = await w.attempt()
+        assert (record.state, record.round) == (State.ACCEPTED, 2)
+        assert record.detail == "accepted, but not read back: the node still shows round 1"
 
 
 async def test_stopping_ends_a_queued_attempt_too() -> None:
@@ -358,6 +454,65 @@ async def test_requests_too_late_for_the_open_attempt_share_the_next_one() -> No
         assert [record.round for record in records] == [1, 2, 2]
 
 
+async def test_requests_within_the_interval_share_the_attempt_at_its_end() -> None:
+    async with world(min_interval_ms=200) as w:
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        first = await w.attempt()
+        assert loop.time() - started < 0.15
+        desk, now = w.service.desks["majors"], SystemClock().now_ms()
+        running = [desk.request(now + 1, Cause.REQUEST) for _ in range(3)]
+        assert len({one.id for one in running} - {first.id}) == 1
+        assert desk.open is None
+        shown = await w.http.get(f"/v1/attempts/{running[0].id}")
+        assert shown.json()["state"] == "queued"
+        record = await desk.wait(running[0], 5)
+        assert loop.time() - started >= 0.2
+        assert (record.round, record.started_ms - first.started_ms >= 199) == (2, True)
+        text = (await w.http.get("/metrics")).text
+        assert 'fairmark_aggregator_requests_total{group="majors",how="queued"} 3.0' in text
+
+
+async def test_one_client_in_a_loop_makes_no_more_rounds_than_the_interval_allows() -> None:
+    async with world(min_interval_ms=100) as w:
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + 0.55
+        while loop.time() < ends:
+            await w.attempt()
+        assert 3 <= len(w.chain.submitted) <= 7
+
+
+async def test_a_request_that_does_not_wait_for_the_interval_gets_the_queued_attempt() -> None:
+    async with world(min_interval_ms=60_000) as w:
+        await w.attempt()
+        answer = await w.http.post("/v1/groups/majors/refresh", params={"wait_ms": 20})
+        assert (answer.status_code, answer.json()["state"]) == (202, "queued")
+    assert w.store.rows[answer.json()["id"]].code == "stopped"
+
+
+@pytest.mark.parametrize("cause", [Cause.HEARTBEAT, Cause.DEVIATION, Cause.START])
+async def test_what_starts_by_itself_does_not_wait_and_takes_the_waiting_requests_with_it(cause: Cause) -> None:
+    async with world(min_interval_ms=60_000) as w:
+        await w.attempt()
+        asked = asyncio.create_task(w.attempt())
+        await asyncio.sleep(0.02)
+        async with asyncio.timeout(2):
+            record = await w.attempt(cause)
+            assert (await asked).id == record.id
+        assert record.round == 2
+
+
+async def test_an_attempt_queued_behind_an_open_one_keeps_the_interval_too() -> None:
+    async with world(lambda rs: [setattr(r, "delay_s", 0.05) for r in rs], min_interval_ms=250) as w:  # type: ignore[func-returns-value]
+        desk = w.service.desks["majors"]
+        first = desk.request(SystemClock().now_ms(), Cause.REQUEST)
+        await until(lambda: first.record.moment)
+        queued = desk.request(first.record.moment + 2_000, Cause.REQUEST)
+        await desk.wait(first, 5)
+        record = await desk.wait(queued, 5)
+        assert record.started_ms - first.record.started_ms >= 249
+
+
 async def test_a_request_that_was_long_on_its_way_is_served_by_the_attempt_that_was_open_when_it_arrived() -> None:
     async with world() as w:
         record = await w.attempt()
@@ -471,10 +626,47 @@ async def test_stopping_lets_the_open_attempt_end_and_saves_it() -> None:
 async def test_health_names_each_dependency() -> None:
     async with world() as w:
         body = (await w.http.get("/health")).json()
-        assert (body["status"], set(body["dependencies"])) == ("up", {"broker", "chain", "store"})
+        assert (body["status"], set(body["dependencies"])) == ("up", {"broker", "chain", "rounds", "store"})
+        assert body["dependencies"]["rounds"]["detail"] == "majors: no attempt yet"
+        await w.attempt()
+        body = (await w.http.get("/health")).json()
+        assert body["dependencies"]["rounds"]["detail"] == "majors: round 1, 4 reports"
         w.store.fails = True
         body = (await w.http.get("/health")).json()
         assert (body["status"], body["dependencies"]["store"]["status"]) == ("down", "down")
+
+
+async def test_a_group_whose_last_attempt_failed_degrades_the_health_until_one_brings_a_round() -> None:
+    async with world() as w:
+        w.chain.refuses = "StaleMoment"
+        await w.attempt()
+        health = await w.http.get("/health")
+        assert (health.status_code, health.json()["status"]) == (200, "degraded")
+        rounds = health.json()["dependencies"]["rounds"]
+        assert (rounds["status"], rounds["required"]) == ("down", False)
+        assert rounds["detail"].startswith("rounds_failing: majors: the last attempt failed: round_refused")
+        w.chain.refuses = None
+        await w.attempt()
+        assert (await w.http.get("/health")).json()["status"] == "up"
+
+
+async def test_an_accepted_attempt_is_logged_as_information_and_a_failed_one_as_a_warning() -> None:
+    def fail(reporters: Sequence[Reporter]) -> None:
+        reporters[0].refuses = reporters[1].refuses = "no_prices"
+
+    for change, state, level in ((lambda _: None, "accepted", "info"), (fail, "failed", "warning")):
+        with capture_logs() as lines:
+            async with world(change) as w:
+                record = await w.attempt()
+        told = [(line["attempt"], line["state"], line["log_level"]) for line in lines if line["event"] == "attempt"]
+        assert told == [(record.id, state, level)]
+
+
+async def test_the_documentation_needs_no_internet() -> None:
+    async with world() as w:
+        page = await w.http.get("/docs")
+        assert (page.status_code, "https://" in page.text) == (200, False), page.text
+        assert (await w.http.get("/static-offline-docs/swagger-ui.css")).status_code == 200
 
 
 async def test_metrics_tell_what_happened() -> None:

@@ -98,6 +98,74 @@ async def test_a_late_report_is_saved_with_its_record_once(recorder: Recorder, s
     assert [r.signed.reporter for r in store.rows[one.id].reports] == [SIGNERS[0].address, SIGNERS[1].address]
 
 
+class SlowStore(MemoryStore):
+    """A store whose saves begin at once, and end when they are let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.saving = asyncio.Event()
+        self.let = asyncio.Event()
+
+    async def save(self, record: AttemptRecord) -> None:
+        self.saving.set()
+        await self.let.wait()
+        await super().save(record)
+
+
+@pytest.fixture
+def slow() -> SlowStore:
+    return SlowStore()
+
+
+@pytest.fixture
+async def slow_recorder(slow: SlowStore) -> AsyncIterator[Recorder]:
+    made = Recorder(slow, "d", metrics(), get_logger("aggregator", Mode.TEST))
+    task = asyncio.create_task(made.run())
+    yield made
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_report_that_comes_while_its_record_is_being_saved_is_saved_too(
+    slow_recorder: Recorder, slow: SlowStore
+) -> None:
+    one = ended()
+    slow_recorder.keep(one)
+    await slow.saving.wait()
+    slow_recorder.late(one.id, late(0))
+    slow.let.set()
+    await slow_recorder.flush(3)
+    assert [r.signed.reporter for r in slow.rows[one.id].reports] == [SIGNERS[0].address]
+
+
+async def test_flush_waits_for_the_save_under_way_and_for_all_behind_it(
+    slow_recorder: Recorder, slow: SlowStore
+) -> None:
+    records = [ended(moment) for moment in (1, 2, 3)]
+    for one in records:
+        slow_recorder.keep(one)
+    await slow.saving.wait()
+    flushing = asyncio.create_task(slow_recorder.flush(3))
+    await asyncio.sleep(0.02)
+    assert not flushing.done()
+    slow.let.set()
+    await flushing
+    assert slow.rows == {one.id: one for one in records}
+
+
+async def test_flush_ends_when_its_time_is_over_and_names_what_is_lost(
+    slow_recorder: Recorder, slow: SlowStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = ended()
+    slow_recorder.keep(one)
+    async with asyncio.timeout(1):
+        await slow_recorder.flush(0.02)
+    assert slow.rows == {}
+    said = capsys.readouterr().out
+    assert "attempts_lost" in said
+    assert one.id in said
+
+
 async def test_old_records_are_read_from_the_store(recorder: Recorder, store: MemoryStore) -> None:
     records = [ended(moment, round=moment) for moment in range(1, RECENT + 3)]
     for one in records:

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aggregator.attempts import FailureReason, Verdict
-from aggregator.validation import Fault, Received, Warn, identify, misconfigured, validate
+from aggregator.running import report_record
+from aggregator.validation import Fault, Judged, Received, Warn, identify, misconfigured, validate
 from contracts.report import Domain, median_hints
 from core.types import Mode
 from tests.support.aggregator import (
@@ -38,6 +39,11 @@ def honest(count: int) -> list[Received]:
 
 def codes(found: list[Received]) -> list[Fault | None]:
     return [judged.code for judged in validate(found, expected(GROUP, FOUR), NOW).judged]
+
+
+def test_a_records_detail_is_cut_whatever_a_sender_put_into_it() -> None:
+    judged = Judged(honest(1)[0], Verdict.REJECTED, Fault.MALFORMED, "x" * 10_000)
+    assert report_record(judged).detail == "x" * 500
 
 
 def test_valid_reports_are_all_included_ascending_by_signer() -> None:

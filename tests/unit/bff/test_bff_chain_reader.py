@@ -51,20 +51,28 @@ async def polling(reader: ChainReader):
 class TestGate:
     def test_the_same_round_and_later_ones_pass_at_once(self):
         gate = RoundGate(3_000)
-        assert gate.admits(7, 7, 0)
-        assert gate.admits(7, 8, 0)
+        assert gate.admits((70, 7), (70, 7), 0)
+        assert gate.admits((70, 7), (80, 8), 0)
+
+    def test_a_lower_round_of_a_later_moment_was_made_after_a_reorganisation_and_passes_at_once(self):
+        gate = RoundGate(3_000)
+        assert gate.admits((70, 7), (71, 6), 0)
+
+    def test_a_higher_round_of_an_earlier_moment_is_of_a_history_that_was_left_and_waits(self):
+        gate = RoundGate(3_000)
+        assert not gate.admits((71, 6), (70, 7), 0)
 
     def test_a_lower_round_passes_only_when_it_stayed(self):
         gate = RoundGate(3_000)
-        assert not gate.admits(7, 6, 1_000)
-        assert not gate.admits(7, 6, 3_999)
-        assert gate.admits(7, 6, 4_000)
+        assert not gate.admits((70, 7), (60, 6), 1_000)
+        assert not gate.admits((70, 7), (60, 6), 3_999)
+        assert gate.admits((70, 7), (60, 6), 4_000)
 
     def test_a_node_that_catches_up_starts_the_wait_anew(self):
         gate = RoundGate(3_000)
-        assert not gate.admits(7, 6, 1_000)
-        assert gate.admits(7, 7, 2_000)
-        assert not gate.admits(7, 6, 4_500)
+        assert not gate.admits((70, 7), (60, 6), 1_000)
+        assert gate.admits((70, 7), (70, 7), 2_000)
+        assert not gate.admits((70, 7), (60, 6), 4_500)
 
     @given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 2_999)), max_size=50))
     def test_within_the_hold_after_a_high_round_nothing_lower_is_ever_served(self, readings):
@@ -73,7 +81,7 @@ class TestGate:
         for round_, later in readings:
             now += later
             before = standing
-            if gate.admits(standing, round_, now):
+            if gate.admits((10 * standing, standing), (10 * round_, round_), now):
                 if round_ < before:
                     assert now - since_high >= 3_000
                 standing = round_
@@ -173,7 +181,7 @@ async def test_those_who_wait_for_a_round_share_the_reads():
     reader, _ = make(chain)
     await reader.read("majors")
     chain.reading = reading(8, answer(round_=8))
-    views = await asyncio.gather(*(reader.read_round("majors", 8) for _ in range(500)))
+    views = await asyncio.gather(*(reader.read_round("majors", 8, NOW_MS - 1_001) for _ in range(500)))
     assert {view.round for view in views} == {8}
     assert chain.reads == 2
 
@@ -182,7 +190,7 @@ async def test_a_round_that_stands_already_is_not_read_again():
     chain = FakeChain()
     reader, _ = make(chain)
     await reader.read("majors")
-    assert (await reader.read_round("majors", 7)).round == 7
+    assert (await reader.read_round("majors", 7, NOW_MS - 1_001)).round == 7
     assert chain.reads == 1
 
 
@@ -190,7 +198,7 @@ async def test_a_node_that_lags_is_asked_until_it_shows_the_round():
     chain = FakeChain()
     reader, _ = make(chain)
     await reader.read("majors")
-    waiting = asyncio.create_task(reader.read_round("majors", 8))
+    waiting = asyncio.create_task(reader.read_round("majors", 8, NOW_MS - 1_001))
     await asyncio.sleep(0.02)
     assert not waiting.done()
     chain.reading = reading(8, answer(round_=8))
@@ -217,6 +225,16 @@ async def test_a_lower_round_is_held_back_while_it_may_be_a_lagging_node():
     assert (await reader.read("majors")).round == 7
     clock.advance(1)
     assert (await reader.read("majors")).standing[BTC].document.price == "0.00000001"
+
+
+async def test_after_a_reorganisation_the_round_that_was_made_is_served_and_not_the_one_that_is_gone():
+    chain = FakeChain(reading(10, answer(round_=10, observed_ms=NOW_MS - 9_000)))
+    reader, _ = make(chain)
+    await reader.read("majors")
+    chain.reading = reading(9, answer(value=8_000_000_000_000, round_=9, observed_ms=NOW_MS))
+    async with asyncio.timeout(1):
+        view = await reader.read_round("majors", 9, NOW_MS)
+    assert (view.round, view.moment, view.standing[BTC].document.price) == (9, NOW_MS, "80000.00000000")
 
 
 async def test_a_noted_transaction_saves_the_lookup_and_shows_at_once():

@@ -147,6 +147,65 @@ def test_a_hint_for_what_is_no_pair_is_refused(pair):
         decode(msgspec.json.encode(msgspec.json.decode(encode(hint)) | {"pair": pair}))
 
 
+def as_sent(message: object, **more: object) -> bytes:
+    return msgspec.json.encode(msgspec.json.decode(encode(message)) | more)
+
+
+REFUSAL = Refusal(
+    id="m", attempt="a", deployment="d", mode=Mode.TEST, fetcher="f", instance="i", reporter="0x", moment=1,
+    code="c", detail="", quotes=(), failures=(), elapsed_ms=1,
+)  # fmt: skip
+SIGNED = SignedReport(
+    group="majors", group_hash="0x", previous_moment=1, moment=2, prices=(1, 2), reporter="0x", signature="0x"
+)
+REPORT = Report(
+    id="m", attempt="a", deployment="d", mode=Mode.TEST, fetcher="f", instance="i", signed=SIGNED, answers={},
+    quotes=(), failures=(), elapsed_ms=1,
+)  # fmt: skip
+FAILURE = {"pair": "BTC/USD", "source": "s", "code": "timeout"}
+QUOTE = {"pair": "BTC/USD", "source": "s", "price": "1", "received_ms": 1}
+
+
+@pytest.mark.parametrize("name", ["id", "attempt", "deployment", "fetcher", "instance", "reporter", "code"])
+def test_a_word_is_at_most_128_characters_long(name):
+    assert getattr(decode(as_sent(REFUSAL, **{name: "x" * 128})), name) == "x" * 128
+    with pytest.raises(MalformedMessageError, match=rf"<= 128 - at `\$\.{name}`"):
+        decode(as_sent(REFUSAL, **{name: "x" * 129}))
+
+
+def test_a_detail_is_at_most_500_characters_long():
+    assert decode(as_sent(REFUSAL, detail="é" * 500)).detail == "é" * 500
+    with pytest.raises(MalformedMessageError, match=r"<= 500 - at `\$\.detail`"):
+        decode(as_sent(REFUSAL, detail="é" * 501))
+
+
+@pytest.mark.parametrize(("name", "one"), [("quotes", QUOTE), ("failures", FAILURE)])
+@pytest.mark.parametrize("message", [REFUSAL, REPORT], ids=["refusal", "report"])
+def test_evidence_has_at_most_4096_entries(message, name, one):
+    assert len(getattr(decode(as_sent(message, **{name: [one] * 4_096})), name)) == 4_096
+    with pytest.raises(MalformedMessageError, match=rf"<= 4096 - at `\$\.{name}`"):
+        decode(as_sent(message, **{name: [one] * 4_097}))
+
+
+@pytest.mark.parametrize(
+    ("most", "more", "says"),
+    [
+        ({"signature": "x" * 132}, {"signature": "x" * 133}, "signature has more than 132"),
+        ({"group": "x" * 132}, {"group": "x" * 133}, "group has more than 132"),
+        ({"evidence_root": "x" * 132}, {"evidence_root": "x" * 133}, "evidence_root has more than 132"),
+        ({"prices": [1] * 256}, {"prices": [1] * 257}, "257 prices"),
+        ({"prices": [2**64 - 1]}, {"prices": [2**64]}, "larger than its place"),
+        ({"moment": 2**64 - 1}, {"moment": 2**64}, "larger than its place"),
+        ({"unchanged": 2**256 - 1}, {"unchanged": 2**256}, "larger than its place"),
+    ],
+)
+def test_a_signed_report_has_no_more_in_it_than_a_group_could_ask_for(most, more, says):
+    signed = msgspec.json.decode(encode(REPORT))["signed"]
+    assert isinstance(decode(as_sent(REPORT, signed=signed | most)), Report)
+    with pytest.raises(MalformedMessageError, match=says):
+        decode(as_sent(REPORT, signed=signed | more))
+
+
 def test_size_is_bounded_both_ways():
     room = MAX_MESSAGE_BYTES - len(encode(msgspec.structs.replace(JOB, group="")))
     largest = msgspec.structs.replace(JOB, group="x" * room)

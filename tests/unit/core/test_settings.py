@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 
 from core.errors import ConfigurationError
-from core.settings import load, secret
+from core.settings import load, secret, secrets_of
 from core.types import Mode
 
 PROJECT = Path(__file__).resolve().parents[3]
+KEY = "ab" * 32
 
 MINIMAL = """
 mode = "test"
@@ -112,7 +113,7 @@ def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
 
 def test_a_misspelt_variable_is_a_problem_and_shows_no_secret(tmp_path: Path) -> None:
     found = problems(tmp_path, MINIMAL, {"FAIRMARK_AGGREGATOR__TOKN": "s3cret"})
-    assert found == ["aggregator.tokn: no such setting; check its spelling"]
+    assert found == ["FAIRMARK_AGGREGATOR__TOKN: no such setting; check its spelling"]
 
 
 def test_a_missing_secret_says_how_to_give_it(tmp_path: Path) -> None:
@@ -120,8 +121,133 @@ def test_a_missing_secret_says_how_to_give_it(tmp_path: Path) -> None:
         secret(None, None, "aggregator.key")
     with pytest.raises(ConfigurationError, match=r"aggregator\.key_file: .*missing cannot be read"):
         secret(None, tmp_path / "missing", "aggregator.key")
-    (tmp_path / "key").write_text("0xabc\n")
-    assert secret(None, tmp_path / "key", "aggregator.key") == "0xabc"
+    (tmp_path / "key").write_text(f"0x{KEY}\n")
+    assert secret(None, tmp_path / "key", "aggregator.key") == f"0x{KEY}"
+    (tmp_path / "token").write_text("word\n")
+    assert secret(None, tmp_path / "token", "aggregator.token") == "word"
+
+
+@pytest.mark.parametrize("content", [b"0xabc", b"00" * 32, b"ff" * 32, b"\xff\xfe"])
+def test_a_file_that_holds_no_private_key_is_named_and_not_shown(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "key").write_bytes(content)
+    with pytest.raises(ConfigurationError, match=r"aggregator\.key_file: .*/key holds no ") as caught:
+        secret(None, tmp_path / "key", "aggregator.key")
+    assert content.decode("latin1") not in str(caught.value)
+
+
+def test_the_secrets_of_a_command_are_given_or_listed_as_missing_together(tmp_path: Path) -> None:
+    path = write(tmp_path, MINIMAL)
+    places = ["aggregator.key", "aggregator.token", "fetchers.fetcher-d.key"]
+    with pytest.raises(ConfigurationError) as caught:
+        secrets_of(load(path, {"FAIRMARK_AGGREGATOR__TOKEN": ""}), places)
+    assert caught.value.problems == [
+        "aggregator.key: missing; set FAIRMARK_AGGREGATOR__KEY, or aggregator.key_file to a file that holds it",
+        "aggregator.token: missing; set FAIRMARK_AGGREGATOR__TOKEN, or aggregator.token_file to a file that holds it",
+        "fetchers.fetcher-d.key: missing; set FAIRMARK_FETCHERS__FETCHER_D__KEY, or fetchers.fetcher-d.key_file to a "
+        "file that holds it",
+    ]
+    (tmp_path / "token").write_text("word\n")
+    environ = {
+        "FAIRMARK_AGGREGATOR__KEY": KEY,
+        "FAIRMARK_AGGREGATOR__TOKEN_FILE": str(tmp_path / "token"),
+        "FAIRMARK_FETCHERS__FETCHER_D__KEY": f"0x{KEY}",
+    }
+    assert secrets_of(load(path, environ), places) == (KEY, "word", f"0x{KEY}")
+
+
+@pytest.mark.parametrize("key", ["s3cret", "0x" + "ab" * 31, "zz" * 32, "00" * 32, "ff" * 32])
+def test_a_key_from_the_environment_is_32_bytes_of_hex_and_never_shown(tmp_path: Path, key: str) -> None:
+    found = problems(tmp_path, MINIMAL, {"FAIRMARK_AGGREGATOR__KEY": key})
+    assert found == ["FAIRMARK_AGGREGATOR__KEY: not a private key: write its 32 bytes as hex"]
+
+
+@pytest.mark.parametrize(
+    "url", ["foo", "mysql://u:s3cret@h/db", "postgresql:db", "://", "redis://h", "postgresql+asyncpg://h/db", ""]
+)
+def test_a_store_is_sqlite_or_postgresql(tmp_path: Path, url: str) -> None:
+    found = problems(tmp_path, MINIMAL, {"FAIRMARK_STORE__URL": url})
+    assert found == ["FAIRMARK_STORE__URL: neither `sqlite` nor a URL, such as postgresql://user@host/database"]
+    assert problems(tmp_path, f'{MINIMAL}[store]\nurl = "{url}"') == [
+        found[0].replace("FAIRMARK_STORE__URL", "store.url")
+    ]
+
+
+def test_a_stores_port_is_a_number_and_its_password_never_shown(tmp_path: Path) -> None:
+    found = problems(tmp_path, MINIMAL, {"FAIRMARK_STORE__URL": "postgresql://u:s3/cret@h/db"})
+    assert found == ["FAIRMARK_STORE__URL: its port is none; special characters of a password are percent-encoded"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("FAIRMARK_CHAIN__URL", "localhost", "neither `embedded` nor a URL, such as http://host:8545"),
+        ("FAIRMARK_BFF__AGGREGATOR_URL", "u:s3cret@h", "not a URL, such as http://host:port"),
+        ("FAIRMARK_BROKER__URLS", "amqp://h/,u:s3cret@h", "not a URL, such as http://host:port"),
+        ("FAIRMARK_CHAIN__ADMIN", "0xabc", "not an address: 0x and 40 hex digits (got '0xabc')"),
+        ("FAIRMARK_BFF__CORS_ORIGIN_REGEX", "(", "not a regular expression: missing ), unterminated subpattern at "
+         "position 0 (got '(')"),
+        ("FAIRMARK_MODE", "foo", "Input should be 'auto', 'live' or 'test' (got 'foo')"),
+        ("FAIRMARK_BFF", "s3cret", "is a table of settings, not one value"),
+        ("FAIRMARK_MODE__X", "s3cret", "mode is no table"),
+        ("FAIRMARK_CHAIN__PORT", "0", "0 is for services that announce their port; name a fixed one here"),
+        ("FAIRMARK_SIMULATOR__PORT", "0", "0 is for services that announce their port; name a fixed one here"),
+    ],
+)  # fmt: skip
+def test_a_problem_of_a_variable_is_one_line_that_names_it(
+    tmp_path: Path, variable: str, value: str, message: str
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load(write(tmp_path, MINIMAL), {variable: value})
+    assert (caught.value.where, caught.value.problems) == ("environment", [f"{variable}: {message}"])
+
+
+def test_a_problem_of_the_file_names_its_place_even_beside_one_of_a_variable(tmp_path: Path) -> None:
+    path = write(tmp_path, MINIMAL + "[bff]\nprt = 1\n")
+    with pytest.raises(ConfigurationError) as caught:
+        load(path, {"FAIRMARK_BFF__PORT": "x"})
+    assert caught.value.where == str(path)
+    assert sorted(caught.value.problems) == [
+        "FAIRMARK_BFF__PORT: Input should be a valid integer, unable to parse string as an integer (got 'x')",
+        "bff.prt: no such setting; check its spelling",
+    ]
+
+
+class TestContradictionsBesideFaults:
+    """What does not fit together is told in the same run as what is faulty by itself."""
+
+    def test_a_faulty_setting_hides_no_contradiction_elsewhere(self, tmp_path: Path) -> None:
+        text = MINIMAL.replace('feeds = ["BTC/USD"]', 'feeds = ["BTC/USD", "ETH/USD"]\nf = 2') + "[bff]\nport = -1\n"
+        assert problems(tmp_path, text) == [
+            "bff.port: Input should be greater than or equal to 0 (got -1)",
+            "groups.majors: f = 2 needs at least 7 reporters, not 4",
+            "groups.majors.threshold: 5 is not between 2f + 1 and the 4 reporters",
+            "feeds.BTC/USD.min_contributors: 5 is not between 2f + 1 and n",
+            "groups.majors.feeds: ETH/USD has no [[feeds]] entry",
+        ]
+
+    @pytest.mark.parametrize(
+        ("old", "new", "message"),
+        [
+            ('"test"', '"tset"', "mode: Input should be 'auto', 'live' or 'test' (got 'tset')"),
+            ('sources = ["okx"]', "", "fetchers.c.sources: missing"),
+            ("fetchers.c]", "fetchers.C]", "fetchers.C: not a name: lower-case letters, digits and dashes, 31 at most, "
+             "a letter first (got 'C')"),
+            ('pair = "BTC/USD"', 'pair = "BTC/USD"\ndecimals = 99', "feeds.0.decimals: Input should be less than or "
+             "equal to 18 (got 99)"),
+            ('pair = "BTC/USD"', 'pair = "BTCUSD"', "feeds.0: 'BTCUSD' is not a pair: write it like 'BTC/USD'"),
+            ('feeds = ["BTC/USD"]', 'feeds = "BTC/USD"', "groups.majors.feeds: Input should be a valid tuple "
+             "(got 'BTC/USD')"),
+        ],
+    )  # fmt: skip
+    def test_nothing_is_concluded_from_what_is_faulty(self, tmp_path: Path, old: str, new: str, message: str) -> None:
+        assert problems(tmp_path, MINIMAL.replace(old, new), {"FAIRMARK_CHAIN__URL": "http://127.0.0.1:1"}) == [message]
+
+
+def test_a_section_that_is_none(tmp_path: Path) -> None:
+    assert sorted(problems(tmp_path, "groups = 1\nfeeds = 2\n")) == [
+        "feeds: Input should be a valid tuple (got 2)",
+        "groups: Input should be a valid dictionary (got 1)",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -138,7 +264,9 @@ def test_an_unreadable_file_is_one_clear_problem(tmp_path: Path, content: str | 
 
 def test_the_clock_may_be_shifted_in_test_mode_only(tmp_path: Path) -> None:
     text = MINIMAL.replace('mode = "test"', 'mode = "live"')
-    assert problems(tmp_path, text, {"FAIRMARK_CLOCK_OFFSET_MS": "5"}) == ["clock_offset_ms: only in mode 'test'"]
+    assert problems(tmp_path, text, {"FAIRMARK_CLOCK_OFFSET_MS": "5"}) == [
+        "FAIRMARK_CLOCK_OFFSET_MS: only in mode 'test'"
+    ]
 
 
 def test_store_urls_name_their_async_drivers(tmp_path: Path) -> None:
@@ -146,3 +274,5 @@ def test_store_urls_name_their_async_drivers(tmp_path: Path) -> None:
     assert load(path, {}).store_url("fetcher-a") == "sqlite+aiosqlite:///.fairmark/fetcher-a.sqlite"
     settings = load(path, {"FAIRMARK_STORE__URL": "postgresql://fm@db/fairmark"})
     assert settings.store_url("fetcher-a") == "postgresql+asyncpg://fm@db/fairmark"
+    settings = load(path, {"FAIRMARK_STORE__URL": "sqlite:///all.sqlite"})
+    assert settings.store_url("fetcher-a") == "sqlite+aiosqlite:///all.sqlite"

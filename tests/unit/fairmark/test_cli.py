@@ -1,0 +1,114 @@
+"""The command line's own small rules."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from core.types import FailureCode, Mode, Pair, Quote, SourceFailure
+from fairmark.cli import ask, banner
+from fairmark.cli.app import DEFAULT_CONFIG, UNLIMITED, output
+from fairmark.cli.source_table import LONGEST_ERROR, source_table
+from fairmark.probe import Answered
+
+PROJECT = Path(__file__).resolve().parents[3]
+DOGE = Pair("DOGE/USDT")
+GOOD = Answered(
+    outcome=Quote(
+        pair=DOGE,
+        source="coinpaprika",
+        price=Decimal("0.15008120000000"),
+        bid=Decimal("0.15008000000000"),
+        ask=Decimal("0.15009000000000"),
+        received_ms=65_300,
+        source_time_ms=5_000,
+    ),
+    latency_ms=1234.4,
+)
+BAD = Answered(
+    outcome=SourceFailure(pair=DOGE, source="kraken", code=FailureCode.CONNECTION, detail="[Errno -3]\n" + "x" * 300),
+    latency_ms=5.2,
+)
+
+
+class TestWhereToAsk:
+    def test_as_told(self) -> None:
+        assert ask._base("http://somewhere:1/", Path("missing.toml")) == "http://somewhere:1"
+
+    def test_without_a_configuration_where_fairmark_is_by_default(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        assert ask._base(None, DEFAULT_CONFIG) == "http://127.0.0.1:8000"
+
+    def test_as_configured(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("FAIRMARK_BFF__PORT", "9000")
+        (tmp_path / "fairmark.toml").write_text((PROJECT / "fairmark.toml").read_text())
+        assert ask._base(None, DEFAULT_CONFIG) == "http://127.0.0.1:9000"
+
+
+def test_the_banner_names_a_command_that_can_be_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "fairmark"
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert banner.command() == "fairmark"
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / ".venv" / "bin" / "python"))
+    monkeypatch.chdir(tmp_path)
+    assert banner.command() == os.path.join(".venv", "bin", "fairmark")  # noqa: PTH118
+    monkeypatch.chdir("/")
+    assert (Path("/") / banner.command()) == tmp_path / ".venv" / "bin" / "fairmark"
+
+
+@pytest.mark.parametrize("arguments", [("version",), ("price", "nonsense"), ("explain", "x"), ("config", "check")])
+def test_a_small_question_does_not_load_the_services(arguments: tuple[str, ...]) -> None:
+    code = (
+        "import sys\n"
+        "from fairmark.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'web3', 'sqlalchemy', 'pika', 'fairmark.assemble'} & set(sys.modules)\n"
+        "sys.exit(f'loaded: {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=PROJECT, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+
+
+class TestSourceTable:
+    def rows(self, width: int) -> list[str]:
+        console = Console(width=width, color_system=None, file=io.StringIO())
+        with console.capture() as caught:
+            console.print(source_table([GOOD, BAD], Mode.LIVE, width))
+        return [" ".join(line.split()) for line in caught.get().splitlines()]
+
+    def test_at_80_columns_no_number_is_broken_and_the_error_is_folded(self) -> None:
+        rows = self.rows(80)
+        assert "source pair price age latency error" in rows
+        assert "coinpaprika DOGE/USDT 0.15008120000000 60.3 s 1234 ms" in rows
+        assert any(row.startswith("kraken DOGE/USDT 5 ms connection") for row in rows)
+        assert len(rows) < 20
+
+    def test_a_pipe_gets_one_line_each_with_bid_ask_and_a_short_error(self) -> None:
+        rows = self.rows(UNLIMITED)
+        assert "coinpaprika DOGE/USDT 0.15008120000000 0.15008000000000 0.15009000000000 60.3 s 1234 ms" in rows
+        (bad,) = [row for row in rows if row.startswith("kraken")]
+        detail = bad.removeprefix("kraken DOGE/USDT 5 ms connection ")
+        assert detail.startswith("[Errno -3] xxx")
+        assert (len(detail), detail[-1]) == (LONGEST_ERROR, "…")
+
+
+def test_an_output_that_is_no_terminal_has_no_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    assert output().width == UNLIMITED
