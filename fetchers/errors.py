@@ -15,8 +15,9 @@ class RefusalCode(StrEnum):
     UNKNOWN_GROUP = "unknown_group"  # this fetcher does not serve it
     BUDGET_TOO_SHORT = "budget_too_short"  # no time to ask anybody
     MOMENT_INVALID = "moment_invalid"  # not on the group's grid
-    MOMENT_TOO_FAR = "moment_too_far"  # more than two seconds from this fetcher's own clock
+    MOMENT_TOO_FAR = "moment_too_far"  # too far behind this fetcher's own clock, or ahead of it
     MOMENT_PASSED = "moment_passed"  # not later than one already signed, or than the contract's last
+    TOO_MANY_JOBS = "too_many_jobs"  # more jobs a second for this group than a fetcher asks its sources for
     CONFIGURATION_MISMATCH = "configuration_mismatch"  # the contract's feeds are not the configured ones
     NOT_REGISTERED = "not_registered"  # the contract does not list this reporter
     NO_PRICES = "no_prices"  # no feed of the group got enough quotes

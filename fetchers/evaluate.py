@@ -1,8 +1,9 @@
 """From what the sources said to the fetcher's own prices. Pure: the same quotes always give the same answers.
 
-For each plan, rates first: convert every quote to the feed's currency by this round's own rates, refuse what is outside
-the feed's declared magnitude, then what lies too far from the median of the others (`core.median.mad_outliers`), and
-take the lower median of the rest if they are enough.
+For each plan, rates first: convert every quote to the feed's currency by this round's own rates, refuse what is too old
+for the feed by then (a converted price is as old as its oldest leg) or outside its declared magnitude, then what lies
+too far from the median of the others (`core.median.mad_outliers`), and take the lower median of the rest if they are
+enough, and more than half of those that the outlier rule looked at: of two camps of equal size none is the outlier.
 """
 
 from __future__ import annotations
@@ -37,19 +38,21 @@ class Verdict(Struct, frozen=True, kw_only=True):
 
 def evaluate(
     plans: Sequence[Plan],
-    quotes: Mapping[Candidate, Quote],
+    quotes: Mapping[Pair, Mapping[Candidate, Quote]],
     graph: ConversionGraph,
+    moment: int,
     given: Mapping[Pair, Rate] | None = None,
 ) -> tuple[Verdict, ...]:
     """One verdict for each plan, in the order of `plans` (rates before what is converted by them).
 
-    quotes: by candidate; a candidate without one failed, and plays no part here. given: rates from elsewhere, used
-    where no plan makes one.
+    quotes: for each plan, by its feed's pair, what its own rules left standing, by candidate; a candidate without one
+    failed, and plays no part here. moment: ms, from which ages are reckoned. given: rates from elsewhere, used where no
+    plan makes one.
     """
     rates = dict(given or {})
     verdicts = []
     for plan in plans:
-        verdict = _judge(plan, quotes, graph, rates)
+        verdict = _judge(plan, quotes.get(plan.feed.pair, {}), graph, rates, moment)
         if verdict.answer is not None and plan.feed.pair in graph.edges:
             rates[plan.feed.pair] = _rate(plan.feed.pair, verdict.answer, verdict.accepted)
         verdicts.append(verdict)
@@ -57,7 +60,11 @@ def evaluate(
 
 
 def _judge(
-    plan: Plan, quotes: Mapping[Candidate, Quote], graph: ConversionGraph, rates: Mapping[Pair, Rate]
+    plan: Plan,
+    quotes: Mapping[Candidate, Quote],
+    graph: ConversionGraph,
+    rates: Mapping[Pair, Rate],
+    moment: int,
 ) -> Verdict:
     feed = plan.feed
     standing: list[Accepted] = []
@@ -71,6 +78,10 @@ def _judge(
             converted = graph.convert(quote.price, quote.as_of_ms(), quote.pair.quote, feed.pair.quote, rates)
         except ConversionError as error:
             rejected.append(_rejection(quote, FailureCode.NO_CONVERSION, str(error)))
+            continue
+        age_ms = moment - converted.as_of_ms
+        if age_ms > feed.max_quote_age_ms:
+            rejected.append(_rejection(quote, FailureCode.EXPIRED, _aged(age_ms, converted, feed.max_quote_age_ms)))
             continue
         if not feed.min_price <= converted.price <= feed.max_price:
             detail = f"{_short(converted.price)} {feed.pair} is outside {feed.min_price} to {feed.max_price}"
@@ -87,14 +98,20 @@ def _without_outliers(standing: list[Accepted], plan: Plan, rejected: list[Sourc
     if not standing:
         return standing
     prices = [each.converted.price for each in standing]
+    outliers = mad_outliers(prices, plan.feed.outlier_floor_bps)
+    near = outliers.count(False)
+    # The lower median of two camps of equal size lies in the lower one: that one is no more right than the other.
+    split = near * 2 <= len(standing)
     accepted = []
-    for each, price, outlier in zip(standing, prices, mad_outliers(prices, plan.feed.outlier_floor_bps), strict=True):
-        if not outlier:
+    for each, price, outlier in zip(standing, prices, outliers, strict=True):
+        if not outlier and not split:
             accepted.append(each)
             continue
         centre = lower_median(prices)
         off = (price - centre) * BPS / centre
         detail = f"{_short(price)} {plan.feed.pair} is {off:+.0f} bps from the median {_short(centre)}"
+        if split:
+            detail += f", near which lie only {near} of {len(standing)}"
         rejected.append(_rejection(each.quote, FailureCode.OUTLIER, detail))
     return accepted
 
@@ -127,6 +144,12 @@ def settle(
 
 def _rejection(quote: Quote, code: FailureCode, detail: str) -> SourceFailure:
     return SourceFailure(pair=quote.pair, source=quote.source, code=code, detail=detail)
+
+
+def _aged(age_ms: int, converted: Converted, limit_ms: int) -> str:
+    oldest = min(converted.legs, key=lambda leg: leg.as_of_ms, default=None)
+    by = f" by its rate {oldest.pair}" if oldest is not None and oldest.as_of_ms == converted.as_of_ms else ""
+    return f"{age_ms} ms old at the moment{by}, {limit_ms} at most"
 
 
 def _short(price: Decimal) -> str:

@@ -22,6 +22,8 @@ from core.logs import Logger
 from core.types import FailureCode, Feed, Pair, Quote, SourceFailure
 from fetchers.candidates import Candidate, Plan
 from fetchers.evaluate import Verdict, evaluate, settle
+from fetchers.reader import judged
+from sources import Reading
 
 HEDGE = 0.4
 """After this part of the time to the deadline, a candidate that is still silent gets company."""
@@ -46,8 +48,8 @@ STRAGGLERS_S = 0.02
 class Reader(Protocol):
     """The edge to the sources: see `fetchers.reader.PoolReader`."""
 
-    async def read(self, candidate: Candidate, feed: Feed, moment: int, deadline: float) -> Quote | SourceFailure:
-        """One price as of `moment`, judged by the rules of `feed`. deadline: on the event loop's clock, seconds."""
+    async def read(self, candidate: Candidate, deadline: float) -> Reading | SourceFailure:
+        """What one source says of one market, not yet judged. deadline: on the event loop's clock, seconds."""
         ...
 
 
@@ -65,7 +67,7 @@ class Observation(Struct, frozen=True, kw_only=True):
 
 
 class _Asks:
-    """Every candidate asked in one fetch, once, whoever needs it."""
+    """Every candidate asked in one fetch, once, whoever needs it, and judged for each feed by that feed's own rules."""
 
     def __init__(self, reader: Reader, moment: int, deadline: float, logger: Logger) -> None:
         self.deadline = deadline
@@ -73,43 +75,59 @@ class _Asks:
         self._moment = moment
         self._log = logger
         self._loop = asyncio.get_running_loop()
-        self._tasks: dict[Candidate, asyncio.Task[Quote | SourceFailure]] = {}
+        self._tasks: dict[Candidate, asyncio.Task[Reading | SourceFailure]] = {}
         self._started: dict[Candidate, float] = {}
+        self._judged: dict[tuple[Candidate, Pair], Quote | SourceFailure] = {}
 
-    def ask(self, candidate: Candidate, feed: Feed) -> asyncio.Task[Quote | SourceFailure]:
+    def ask(self, candidate: Candidate) -> asyncio.Task[Reading | SourceFailure]:
         task = self._tasks.get(candidate)
         if task is None:
-            self._started[candidate] = self._loop.time()
-            task = self._tasks[candidate] = self._loop.create_task(self._read(candidate, feed))
+            task = self._tasks[candidate] = self._loop.create_task(self._read(candidate))
         return task
 
-    def results(self) -> tuple[dict[Candidate, Quote], list[SourceFailure]]:
-        """What has come in so far."""
-        quotes: dict[Candidate, Quote] = {}
+    def result(self, candidate: Candidate, feed: Feed) -> Quote | SourceFailure | None:
+        """What a candidate comes to for one feed; None: not asked, or not in so far."""
+        task = self._tasks.get(candidate)
+        if task is None or not task.done() or task.cancelled():
+            return None
+        read = task.result()
+        if isinstance(read, SourceFailure):
+            return read
+        found = self._judged.get((candidate, feed.pair))
+        if found is None:
+            found = self._judged[candidate, feed.pair] = judged(read, feed, self._moment)
+        return found
+
+    def results(self, plans: Sequence[Plan]) -> tuple[dict[Pair, dict[Candidate, Quote]], list[SourceFailure]]:
+        """What has come in so far: each plan's quotes by its feed's pair, and what failed for any of them."""
+        quotes: dict[Pair, dict[Candidate, Quote]] = {}
         failures: list[SourceFailure] = []
-        for candidate, task in self._tasks.items():
-            if task.done() and not task.cancelled():
-                result = task.result()
-                if isinstance(result, Quote):
-                    quotes[candidate] = result
-                else:
-                    failures.append(result)
+        for plan in plans:
+            mine = quotes.setdefault(plan.feed.pair, {})
+            for markets in plan.by_source():
+                for candidate in markets:
+                    found = self.result(candidate, plan.feed)
+                    if isinstance(found, Quote):
+                        mine[candidate] = found
+                    elif found is not None:
+                        failures.append(found)
         return quotes, failures
 
-    def unanswered(self) -> list[SourceFailure]:
-        """Those that have not come in so far, as failures."""
+    def unanswered(self, because: str) -> list[SourceFailure]:
+        """Those that have not come in so far, as failures. because: why nobody waits for them, before the deadline."""
         now = self._loop.time()
         over = now >= self.deadline
         failures = []
-        for candidate, task in self._tasks.items():
-            if not task.done():
-                elapsed = round((now - self._started[candidate]) * 1000)
+        for candidate, started in self._started.items():
+            task = self._tasks[candidate]
+            if not task.done() or task.cancelled():
+                elapsed = round((now - started) * 1000)
                 failures.append(
                     SourceFailure(
                         pair=candidate.pair,
                         source=candidate.source,
                         code=FailureCode.TIMEOUT if over else FailureCode.CANCELLED,
-                        detail=f"no answer within {elapsed} ms" if over else "enough others answered first",
+                        detail=f"no answer within {elapsed} ms" if over else because,
                         elapsed_ms=elapsed,
                     )
                 )
@@ -122,9 +140,10 @@ class _Asks:
         if late:
             await asyncio.wait(late, timeout=STRAGGLERS_S)
 
-    async def _read(self, candidate: Candidate, feed: Feed) -> Quote | SourceFailure:
+    async def _read(self, candidate: Candidate) -> Reading | SourceFailure:
+        self._started[candidate] = self._loop.time()  # one that is cancelled before this was not asked
         try:
-            return await self._reader.read(candidate, feed, self._moment, self.deadline)
+            return await self._reader.read(candidate, self.deadline)
         except Exception as error:  # noqa: BLE001 - one reader's bug must not cost the other sources' quotes
             self._log.exception("read_failed", source=candidate.source, pair=str(candidate.pair))
             return SourceFailure(
@@ -146,7 +165,8 @@ class _Walk:
         self._asks = asks
         self._loop = asyncio.get_running_loop()
         # each with the time at which the next one is asked beside it; `NEVER` once that has happened
-        self._waiting: dict[asyncio.Task[Quote | SourceFailure], float] = {}
+        self._waiting: dict[asyncio.Task[Reading | SourceFailure], float] = {}
+        self._asked: dict[asyncio.Task[Reading | SourceFailure], Candidate] = {}
 
     async def gather(self, wanted: int) -> None:
         """Return when `wanted` more quotes are in, nobody is left to ask, or the deadline has come."""
@@ -164,11 +184,11 @@ class _Walk:
             )
             for task in done:
                 replaced = self._waiting.pop(task) == NEVER
-                result = task.result()
+                result = self._asks.result(self._asked[task], self.plan.feed)
                 if isinstance(result, Quote):
                     wanted -= 1
                     continue
-                if result.code in MARKET_FAULTS and self._others.get(result.source):
+                if result is not None and result.code in MARKET_FAULTS and self._others.get(result.source):
                     self.left.appendleft(self._others[result.source].pop(0))
                 if not replaced:
                     self._ask_next(hedge_s)
@@ -186,8 +206,57 @@ class _Walk:
 
     def _ask_next(self, hedge_s: float) -> None:
         if self.left:
-            task = self._asks.ask(self.left.popleft(), self.plan.feed)
+            candidate = self.left.popleft()
+            task = self._asks.ask(candidate)
+            self._asked[task] = candidate
             self._waiting[task] = self._loop.time() + hedge_s
+
+
+class Fetch:
+    """One fetch under way: `run` it once. `so_far` tells at any time what it has seen."""
+
+    def __init__(
+        self, plans: Sequence[Plan], asks: _Asks, moment: int, graph: ConversionGraph, given: Mapping[Pair, Rate] | None
+    ) -> None:
+        self._plans = plans
+        self._asks = asks
+        self._moment = moment
+        self._graph = graph
+        self._given = given
+
+    async def run(self) -> Observation:
+        """Ask, and conclude. Returns by the deadline; cancelled, it leaves no request behind."""
+        walks = [_Walk(plan, self._asks) for plan in self._plans]
+        needs = [plan.feed.wanted_sources for plan in self._plans]
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                async with asyncio.TaskGroup() as group:
+                    for walk, need in zip(walks, needs, strict=True):
+                        if need:
+                            group.create_task(walk.gather(need))
+                seen = self.so_far("enough others answered first")
+                over = loop.time() >= self._asks.deadline
+                short = [walk.shortage(each) for walk, each in zip(walks, seen.verdicts, strict=True)]
+                if over or not any(short):
+                    return seen
+                needs = short
+        finally:
+            await self._asks.close()
+
+    def so_far(self, because: str) -> Observation:
+        """What is known by now; whoever was asked and has not answered ends as a failure. because: why nobody waits."""
+        quotes, failures = self._asks.results(self._plans)
+        verdicts = evaluate(self._plans, quotes, self._graph, self._moment, self._given)
+        found = {candidate: quote for mine in quotes.values() for candidate, quote in mine.items()}
+        kept, lost = settle(verdicts, found.values(), [*failures, *self._asks.unanswered(because)])
+        return Observation(
+            moment=self._moment,
+            answers={each.plan.feed.pair: each.answer for each in verdicts if each.answer and not each.plan.leg},
+            verdicts=verdicts,
+            quotes=kept,
+            failures=lost,
+        )
 
 
 class Fetcher:
@@ -201,31 +270,11 @@ class Fetcher:
         self._log = logger
         self._given = given
 
+    def begin(self, plans: Sequence[Plan], moment: int, deadline: float) -> Fetch:
+        """A fetch of what the prices were at `moment`; nobody is asked before it runs. deadline: as for `fetch`."""
+        asks = _Asks(self._reader, moment, deadline, self._log)
+        return Fetch(plans, asks, moment, self._graph, self._given)
+
     async def fetch(self, plans: Sequence[Plan], moment: int, deadline: float) -> Observation:
         """What the prices were at `moment`. Returns by `deadline`, on the event loop's clock in seconds."""
-        asks = _Asks(self._reader, moment, deadline, self._log)
-        walks = [_Walk(plan, asks) for plan in plans]
-        needs = [plan.feed.wanted_sources for plan in plans]
-        try:
-            while True:
-                async with asyncio.TaskGroup() as group:
-                    for walk, need in zip(walks, needs, strict=True):
-                        if need:
-                            group.create_task(walk.gather(need))
-                found, failures = asks.results()
-                verdicts = evaluate(plans, found, self._graph, self._given)
-                over = asyncio.get_running_loop().time() >= deadline
-                needs = [0 if over else walk.shortage(verdict) for walk, verdict in zip(walks, verdicts, strict=True)]
-                if not any(needs):
-                    break
-            # No await since the results were taken: whoever is not among them has not answered.
-            quotes, lost = settle(verdicts, found.values(), [*failures, *asks.unanswered()])
-        finally:
-            await asks.close()
-        return Observation(
-            moment=moment,
-            answers={each.plan.feed.pair: each.answer for each in verdicts if each.answer and not each.plan.leg},
-            verdicts=verdicts,
-            quotes=quotes,
-            failures=lost,
-        )
+        return await self.begin(plans, moment, deadline).run()

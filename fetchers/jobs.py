@@ -1,8 +1,13 @@
-"""One job to one answer: a signed report, or a coded refusal, in time for its budget. Never an exception."""
+"""One job to one answer: a signed report, or a coded refusal, in time for its budget. Never an exception.
+
+Jobs are not signed, and whoever may publish them can make a fetcher ask its sources. `MAX_JOBS_PER_S` bounds how often,
+so that a flood of jobs is no flood of requests to the exchanges; see `fetchers.reporter` for what else remains.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Protocol, TypeVar
 
@@ -29,6 +34,9 @@ PUBLISH_MS = 150
 """A report is published this long before its job's budget ends at the latest."""
 SIGNING_MS = 80
 """What the checks, the signature and the store are given of the budget, after the sources' time is over."""
+MAX_JOBS_PER_S = 50
+"""Jobs of one group for which the sources are asked within any second; more are refused. A moment already signed does
+not count: it takes no source."""
 
 
 class Chain(Protocol):
@@ -78,6 +86,8 @@ class JobDesk:
         self._new_id = new_id
         self._saw = saw
         self._last: dict[str, int] = {}  # by group: the latest moment this instance knows to be signed
+        # by group: when the latest jobs were taken, on the event loop's clock
+        self._taken: dict[str, deque[float]] = {group: deque(maxlen=MAX_JOBS_PER_S) for group in self._groups}
 
     async def start(self) -> None:
         """Learn what has been signed before. Raises `ReportStoreError`."""
@@ -138,19 +148,23 @@ class JobDesk:
             raise Refused(
                 RefusalCode.BUDGET_TOO_SHORT, f"{job.budget_ms} ms leave no time to ask: {least} go elsewhere"
             )
+        self._take(group.name)
 
-        fetching = asyncio.create_task(self._fetcher.fetch(self._plans[group.name], job.moment, deadline))
+        fetch = self._fetcher.begin(self._plans[group.name], job.moment, deadline)
+        fetching = asyncio.create_task(fetch.run())
         try:
             state = await self._state(group.name, deadline)
             check_chain(state, group, self._signer.address, job.moment)
             observation = await fetching
+        except Refused:
+            await _stop(fetching)
+            seen.append(fetch.so_far("the job was refused first"))  # whoever was asked belongs to the record
+            raise
         except ContractError:
             seen.append(await fetching)  # what the sources said still belongs to the record
             raise
         finally:
-            if not fetching.done():
-                fetching.cancel()
-                await asyncio.wait([fetching])
+            await _stop(fetching)
         seen.append(observation)
         self._saw(group.name, observation)
         prices = scaled_prices(group.feeds, observation.answers)
@@ -172,6 +186,16 @@ class JobDesk:
         kept = await self._in_time(self._store.put(key, mine), until)
         self._last[group.name] = max(self._last.get(group.name, 0), job.moment)
         return report if kept == mine else self._again(kept, job)
+
+    def _take(self, group: str) -> None:
+        """Count a job that is about to cost requests. Raises `Refused` when there were too many within a second."""
+        now, taken = asyncio.get_running_loop().time(), self._taken[group]
+        if len(taken) == MAX_JOBS_PER_S and now - taken[0] < 1:
+            raise Refused(
+                RefusalCode.TOO_MANY_JOBS,
+                f"{MAX_JOBS_PER_S} jobs for {group!r} within a second are all it takes; see who publishes them",
+            )
+        taken.append(now)
 
     async def _state(self, group: str, deadline: float) -> GroupState:
         try:
@@ -204,3 +228,9 @@ class JobDesk:
         if not isinstance(report, Report):
             raise ReportStoreError(f"the store holds a {type(report).__name__} where a report belongs")
         return report if report.attempt == job.attempt else msgspec.structs.replace(report, attempt=job.attempt)
+
+
+async def _stop(task: asyncio.Task[Observation]) -> None:
+    if not task.done():
+        task.cancel()
+        await asyncio.wait([task])

@@ -1,4 +1,4 @@
-"""The edge to the sources: a ticker from the pool, judged by the feed's rules, as a quote or as a coded failure."""
+"""The edge to the sources: tickers from the pool, and what a feed's own rules make of one."""
 
 from __future__ import annotations
 
@@ -16,26 +16,30 @@ class Pool(Protocol):
 
 
 class PoolReader:
-    """Reads candidates through a pool."""
+    """Reads candidates through a pool: see `fetchers.fetch.Reader`."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def read(self, candidate: Candidate, feed: Feed, moment: int, deadline: float) -> Quote | SourceFailure:
-        """See `fetchers.fetch.Reader`. A market in another currency has its magnitude judged after conversion only."""
-        result = await self._pool.fetch(candidate.source, candidate.pair, deadline=deadline)
-        if isinstance(result, SourceFailure):
-            return result
-        own = candidate.pair == feed.pair
-        return judge(
-            result.ticker,
-            candidate.source,
-            candidate.pair,
-            received_ms=result.received_ms,
-            moment_ms=moment,
-            max_age_ms=feed.max_quote_age_ms,
-            max_spread_bps=feed.max_spread_bps,
-            min_price=feed.min_price if own else MIN_PRICE,
-            max_price=feed.max_price if own else MAX_PRICE,
-            elapsed_ms=result.elapsed_ms,
-        )
+    async def read(self, candidate: Candidate, deadline: float) -> Reading | SourceFailure:
+        return await self._pool.fetch(candidate.source, candidate.pair, deadline=deadline)
+
+
+def judged(reading: Reading, feed: Feed, moment: int) -> Quote | SourceFailure:
+    """What `reading` says of `feed` at `moment`, by the feed's own rules: another feed's may be stricter, or laxer.
+
+    A market in another currency has its magnitude judged after conversion only. Pure.
+    """
+    own = reading.pair == feed.pair
+    return judge(
+        reading.ticker,
+        reading.source,
+        reading.pair,
+        received_ms=reading.received_ms,
+        moment_ms=moment,
+        max_age_ms=feed.max_quote_age_ms,
+        max_spread_bps=feed.max_spread_bps,
+        min_price=feed.min_price if own else MIN_PRICE,
+        max_price=feed.max_price if own else MAX_PRICE,
+        elapsed_ms=reading.elapsed_ms,
+    )

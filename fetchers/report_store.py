@@ -10,11 +10,14 @@ lose the last moments. By the time the machine is back those are further from it
 
 from __future__ import annotations
 
+import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol, Self
 
+import aiosqlite
 from msgspec import Struct
 from sqlalchemy import BigInteger, Column, LargeBinary, MetaData, String, Table, bindparam, event, select, text
 from sqlalchemy.dialects import postgresql, sqlite
@@ -27,6 +30,8 @@ from fetchers.errors import MomentPassedError, ReportStoreError
 
 KEEP = 5_000
 """Reports kept for each reporter and group: over an hour of rounds, one a second."""
+BUSY_MS = 2_000
+"""How long one instance waits for another's lock on an SQLite file."""
 
 
 class ReportKey(Struct, frozen=True, kw_only=True):
@@ -193,16 +198,33 @@ class SqlReportStore:
 
 def _sqlite_engine(url: str) -> AsyncEngine:
     # One connection: SQLite has one writer, and waiting for it here is cheaper than in the database.
-    engine = create_async_engine(url, pool_size=1, max_overflow=0, pool_timeout=2, connect_args={"timeout": 2})
+    engine = create_async_engine(
+        url, pool_size=1, max_overflow=0, pool_timeout=2, connect_args={"timeout": BUSY_MS / 1000}
+    )
 
     @event.listens_for(engine.sync_engine, "connect")
     def _tune(connection: Any, _record: object) -> None:
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode = WAL")
-        cursor.execute("PRAGMA synchronous = NORMAL")
-        cursor.close()
+        connection.run_async(_write_ahead)
 
     return engine
+
+
+async def _write_ahead(connection: aiosqlite.Connection) -> None:
+    """SQLite's busy timeout does not cover the switch to WAL: of two that open a new file at once, one is told at once
+    that it is locked. So ask first, and try again for as long as the timeout would have waited."""
+    await connection.execute_fetchall(f"PRAGMA busy_timeout = {BUSY_MS}")
+    deadline = asyncio.get_running_loop().time() + BUSY_MS / 1000
+    while True:
+        try:
+            if list(await connection.execute_fetchall("PRAGMA journal_mode")) != [("wal",)]:
+                await connection.execute_fetchall("PRAGMA journal_mode = WAL")
+            break
+        except sqlite3.OperationalError as error:
+            locked = getattr(error, "sqlite_errorcode", 0) & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+            if not locked or asyncio.get_running_loop().time() >= deadline:
+                raise
+            await asyncio.sleep(0.01)
+    await connection.execute_fetchall("PRAGMA synchronous = NORMAL")
 
 
 def _key_columns() -> list[Column[str]]:

@@ -2,6 +2,10 @@
 
 Group, feeds, chain id and address come from this fetcher's own node and configuration, never from the job: whoever
 sends jobs can make a reporter say what it sees, and nothing else.
+
+Jobs are not signed. Whoever may publish them can still use up moments: one ahead of the clock, signed, makes every
+honest job for an earlier one `MOMENT_PASSED`. `AHEAD_TOLERANCE_MS` bounds that to a quarter of a second a job; it does
+not end it. Give each role its own RabbitMQ user, so that only aggregators may publish jobs.
 """
 
 from __future__ import annotations
@@ -17,7 +21,10 @@ from core.types import Feed, Group, Mode, Pair, SignedReport
 from fetchers.errors import RefusalCode, Refused
 
 CLOCK_TOLERANCE_MS = 2_000
-"""A moment further than this from the reporter's own clock is not signed."""
+"""A moment further than this behind the reporter's own clock is not signed: the job took its time, or clocks differ."""
+AHEAD_TOLERANCE_MS = 250
+"""Nor one further than this ahead of it. An aggregator's moment lies at most one step of the grid ahead of its own
+clock; the rest is for clocks that differ, as they do by milliseconds where NTP runs."""
 
 
 def check_job(job: Job, groups: Mapping[str, Group], *, deployment: str, mode: Mode, now_ms: int) -> Group:
@@ -31,11 +38,12 @@ def check_job(job: Job, groups: Mapping[str, Group], *, deployment: str, mode: M
         raise Refused(RefusalCode.UNKNOWN_GROUP, f"{job.group!r} is not among {', '.join(sorted(groups))}")
     if job.moment % group.grid_ms:
         raise Refused(RefusalCode.MOMENT_INVALID, f"{job.moment} is not on the grid of {group.grid_ms} ms")
-    if abs(now_ms - job.moment) > CLOCK_TOLERANCE_MS:
+    ahead_ms = job.moment - now_ms
+    if not -CLOCK_TOLERANCE_MS <= ahead_ms <= AHEAD_TOLERANCE_MS:
         raise Refused(
             RefusalCode.MOMENT_TOO_FAR,
-            f"the moment is {job.moment - now_ms:+d} ms from this fetcher's clock, {CLOCK_TOLERANCE_MS} at most; "
-            "check the clocks",
+            f"the moment is {ahead_ms:+d} ms from this fetcher's clock, {-CLOCK_TOLERANCE_MS} to "
+            f"{AHEAD_TOLERANCE_MS:+d} at most; check the clocks",
         )
     return group
 

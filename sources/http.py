@@ -109,7 +109,9 @@ class SourceClient:
             pair: httpx.Request("GET", base_url.rstrip("/") + entry.request_path(pair), headers=_HEADERS)
             for pair in entry.pairs
         }
-        self._asked_to_rest_until = 0.0
+        # the longest rest that any answer asked for (on the event loop's clock), and what that answer was
+        self._rest_until = 0.0
+        self._rest_after = FailureCode.RATE_LIMITED
 
     async def fetch(self, pair: Pair, *, deadline: float) -> Reading | SourceFailure:
         """Ask for `pair` and be done by `deadline` (the event loop's time). Raises nothing but `CancelledError`."""
@@ -173,11 +175,9 @@ class SourceClient:
 
     async def _try(self, request: httpx.Request, deadline: float) -> tuple[bytes, int]:
         loop = asyncio.get_running_loop()
-        rest = self._asked_to_rest_until - loop.time()
+        rest = self._rest_until - loop.time()
         if rest > 0:
-            raise RequestError(
-                FailureCode.RATE_LIMITED, f"it asked for a rest of {rest:.1f} s more", retry_after_s=rest
-            )
+            raise RequestError(self._rest_after, f"it asked for a rest of {rest:.1f} s more", retry_after_s=rest)
         started = time.perf_counter()
         outcome: FailureCode | None = None
         timeout_s = min(self._policy.try_timeout_s, deadline - loop.time())
@@ -227,17 +227,21 @@ class SourceClient:
     def _refusal(self, response: httpx.Response) -> RequestError:
         status = response.status_code
         if status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.IM_A_TEAPOT}:  # Binance answers 418 to whom it bans
-            rest = retry_after_s(response.headers.get("retry-after"), self._clock.now_ms())
-            self._asked_to_rest_until = asyncio.get_running_loop().time() + rest
-            detail = f"HTTP {status}" + (f", asks for a rest of {rest:g} s" if rest else "")
-            return RequestError(FailureCode.RATE_LIMITED, detail, retry_after_s=rest)
+            return self._told_to_rest(response, FailureCode.RATE_LIMITED)
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            rest = retry_after_s(response.headers.get("retry-after"), self._clock.now_ms())
-            return RequestError(FailureCode.SERVER_ERROR, f"HTTP {status}", retry_after_s=rest)
+            return self._told_to_rest(response, FailureCode.SERVER_ERROR)
         if response.is_redirect or HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
             elsewhere = response.headers.get("location", "")[:100]
             return RequestError(FailureCode.REDIRECTED, f"HTTP {status} to {elsewhere!r}, which is not followed")
         return RequestError(FailureCode.HTTP_STATUS, f"HTTP {status}")
+
+    def _told_to_rest(self, response: httpx.Response, code: FailureCode) -> RequestError:
+        rest = retry_after_s(response.headers.get("retry-after"), self._clock.now_ms())
+        until = asyncio.get_running_loop().time() + rest
+        if rest and until > self._rest_until:  # of requests under way together, another may have been told a longer one
+            self._rest_until, self._rest_after = until, code
+        detail = f"HTTP {response.status_code}" + (f", asks for a rest of {rest:g} s" if rest else "")
+        return RequestError(code, detail, retry_after_s=rest)
 
 
 def retry_after_s(header: str | None, now_ms: int) -> float:

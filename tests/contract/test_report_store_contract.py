@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -123,6 +124,36 @@ async def test_of_racing_moments_none_is_signed_after_a_later_one(opened: Open) 
     await asyncio.gather(*(put(instances[index % 2], moment) for index, moment in enumerate(moments)))
     assert max(order) == 1050
     assert await instances[0].last_moment(DEPLOYMENT, GROUP, REPORTER) == 1050
+
+
+async def test_instances_may_start_at_once_on_a_fresh_sqlite_file(tmp_path: Path) -> None:
+    for attempt in range(20):
+        stores = [SqlReportStore(f"sqlite+aiosqlite:///{tmp_path / str(attempt)}/reports.sqlite") for _ in range(3)]
+        try:
+            await asyncio.gather(*(each.start() for each in stores))
+        finally:
+            for each in stores:
+                await each.close()
+
+
+async def test_a_switch_to_write_ahead_logging_waits_for_whoever_reads_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "reports.sqlite"
+    holder = sqlite3.connect(path)
+    store = SqlReportStore(f"sqlite+aiosqlite:///{path}")
+    try:
+        holder.execute("CREATE TABLE other (id)")
+        holder.execute("BEGIN")
+        holder.execute("SELECT * FROM other").fetchall()  # a reader: the switch needs the file for itself
+        starting = asyncio.create_task(store.start())
+        await asyncio.sleep(0.1)
+        assert not starting.done()
+        holder.rollback()
+        await starting
+        holder.execute("SELECT * FROM other").fetchall()
+        assert holder.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    finally:
+        holder.close()
+        await store.close()
 
 
 async def test_a_report_outlives_the_process(opened: Open) -> None:

@@ -26,6 +26,7 @@ from sources import (
     load_catalogue,
     simulator_base_urls,
 )
+from sources.parse import MAX_BODY_BYTES
 
 NOW = 1_710_328_245_391
 BTC = Pair("BTC/USDT")
@@ -308,6 +309,41 @@ async def test_retry_after_beyond_the_budget_fails_at_once_and_is_kept_to(pool: 
     assert first.elapsed_ms < 200
     assert (await failure_of(pool)).code is FailureCode.RATE_LIMITED
     assert len(exchange.requests) == 1, "it asked for a rest and is left in peace"
+
+
+async def test_a_busy_server_that_asks_for_a_rest_is_left_in_peace_too(pool: SourcePool, exchange: Exchange) -> None:
+    exchange.script = [status(503, Retry_After="30"), well]
+    assert (await failure_of(pool)).code is FailureCode.SERVER_ERROR
+    again = await failure_of(pool)
+    assert (again.code, again.detail[:22]) == (FailureCode.SERVER_ERROR, "it asked for a rest of")
+    assert len(exchange.requests) == 1
+
+
+@pytest.mark.parametrize("shorter", [status(429), status(429, Retry_After="1"), status(503, Retry_After="1")])
+async def test_a_shorter_rest_does_not_undo_a_longer_one(pool: SourcePool, exchange: Exchange, shorter: Answer) -> None:
+    async def later(request: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(0.05)
+        return await shorter(request)
+
+    exchange.script = [status(429, Retry_After="60"), later, well]
+    loop = asyncio.get_running_loop()
+    await asyncio.gather(*(pool.fetch("binance", BTC, deadline=loop.time() + 0.15) for _ in range(2)))
+    assert len(exchange.requests) == 2
+    assert (await failure_of(pool)).code is FailureCode.RATE_LIMITED
+    assert len(exchange.requests) == 2
+
+
+async def test_a_body_announced_as_too_long_is_not_waited_for(pool: SourcePool, exchange: Exchange) -> None:
+    async def announcing(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": str(MAX_BODY_BYTES + 1)})
+        await response.prepare(request)
+        await response.write(b" ")
+        await asyncio.sleep(30)
+        raise AssertionError("cut long before")
+
+    exchange.script = [announcing]
+    failure = await failure_of(pool)
+    assert (failure.code, failure.detail) == (FailureCode.TOO_LARGE, f"{MAX_BODY_BYTES + 1} bytes announced")
 
 
 async def test_a_pair_it_does_not_serve_is_not_asked_for(pool: SourcePool, exchange: Exchange) -> None:

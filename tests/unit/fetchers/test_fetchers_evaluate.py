@@ -36,7 +36,8 @@ def judged(feeds: list[Feed], prices: dict[str, str], rates: dict[Pair, Rate] | 
         source, _, pair = asked.partition(" ")
         served[source] = f"{served.get(source, '')} {pair}"
     plans = make_plans(feeds, list(served), catalogue(**served), GRAPH)
-    return {verdict.plan.feed.pair: verdict for verdict in evaluate(plans, quotes(prices), GRAPH, rates)}
+    found = {plan.feed.pair: quotes(prices) for plan in plans}
+    return {verdict.plan.feed.pair: verdict for verdict in evaluate(plans, found, GRAPH, NOW, rates)}
 
 
 def test_the_answer_is_the_lower_median() -> None:
@@ -127,8 +128,73 @@ def test_too_few_quotes_are_no_price() -> None:
 def test_a_converted_price_is_as_old_as_its_rate() -> None:
     plan = Plan(feed=feed("BTC/USD", min_sources=1), candidates=(Candidate("a", Pair("BTC/USDT")),))
     old = Rate(pair=USDT, value=Decimal(1), as_of_ms=NOW - 900)
-    (verdict,) = evaluate([plan], quotes({"a BTC/USDT": "70000"}), GRAPH, {USDT: old})
+    (verdict,) = evaluate([plan], {BTC: quotes({"a BTC/USDT": "70000"})}, GRAPH, NOW, {USDT: old})
     assert verdict.accepted[0].converted.as_of_ms == NOW - 900
+
+
+def aged(prices: dict[str, tuple[str, int]]) -> dict[Candidate, Quote]:
+    """`{"kraken BTC/USD": ("70000", 900)}`: the price, and how old it is at the moment."""
+    return {
+        candidate: quote
+        for asked, (price, age_ms) in prices.items()
+        for candidate, quote in quotes({asked: price}, as_of=NOW - age_ms).items()
+    }
+
+
+def test_a_rate_is_as_old_as_the_oldest_quote_behind_it() -> None:
+    found = aged({"a BTC/USDT": ("70000", 10), "b USDT/USD": ("0.99", 900), "c USDT/USD": ("0.99", 300)})
+    plans = make_plans(
+        [feed("BTC/USD", min_sources=1)], list("abc"), catalogue(a="BTC/USDT", b="USDT/USD", c="USDT/USD"), GRAPH
+    )
+    verdicts = {
+        each.plan.feed.pair: each for each in evaluate(plans, {each.feed.pair: found for each in plans}, GRAPH, NOW)
+    }
+    assert verdicts[BTC].accepted[0].converted.legs[0].as_of_ms == NOW - 900
+    assert verdicts[BTC].accepted[0].converted.as_of_ms == NOW - 900
+
+
+@pytest.mark.parametrize(("age_ms", "answer"), [(5000, Decimal(70_000)), (5001, None)])
+def test_a_fresh_quote_converted_by_an_old_rate_has_expired(age_ms: int, answer: Decimal | None) -> None:
+    plan = Plan(
+        feed=feed("BTC/USD", min_sources=1, max_quote_age_ms=5000), candidates=(Candidate("a", Pair("BTC/USDT")),)
+    )
+    rate = Rate(pair=USDT, value=Decimal(1), as_of_ms=NOW - age_ms)
+    (verdict,) = evaluate([plan], {BTC: quotes({"a BTC/USDT": "70000"})}, GRAPH, NOW, {USDT: rate})
+    assert verdict.answer == answer
+    assert [(each.code, each.detail) for each in verdict.rejected] == (
+        [] if answer else [(FailureCode.EXPIRED, "5001 ms old at the moment by its rate USDT/USD, 5000 at most")]
+    )
+
+
+def test_of_two_camps_of_equal_size_neither_is_the_price() -> None:
+    prices = {"a BTC/USD": "70000", "b BTC/USD": "70001", "c BTC/USD": "60000", "d BTC/USD": "60001"}
+    verdict = judged([feed("BTC/USD")], prices)[BTC]
+    assert (verdict.answer, verdict.accepted) == (None, ())
+    assert {each.source: (each.code, each.detail) for each in verdict.rejected} == {
+        source: (
+            FailureCode.OUTLIER,
+            f"{prices[f'{source} BTC/USD']} BTC/USD is {off} bps from the median 60001, near which lie only 2 of 4",
+        )
+        for source, off in {"a": "+1666", "b": "+1667", "c": "-0", "d": "+0"}.items()
+    }
+
+
+def test_one_more_on_one_side_makes_it_the_price() -> None:
+    prices = {"a BTC/USD": "70000", "b BTC/USD": "70001", "c BTC/USD": "60000", "d BTC/USD": "60001"}
+    assert judged([feed("BTC/USD")], {**prices, "e BTC/USD": "70002"})[BTC].answer == 70001
+    assert judged([feed("BTC/USD")], {**prices, "e BTC/USD": "60002"})[BTC].answer == 60001
+
+
+def test_two_that_disagree_are_no_price_even_where_one_would_do() -> None:
+    verdict = judged([feed("BTC/USD", min_sources=1)], {"a BTC/USD": "70000", "b BTC/USD": "60000"})[BTC]
+    assert (verdict.answer, [each.source for each in verdict.rejected]) == (None, ["a", "b"])
+
+
+@given(st.lists(st.integers(min_value=100, max_value=200), min_size=1, max_size=9))
+def test_a_price_always_has_more_than_half_of_what_stood_behind_it(drawn: list[int]) -> None:
+    prices = {f"s{index} BTC/USD": str(price) for index, price in enumerate(drawn)}
+    verdict = judged([feed("BTC/USD", min_sources=1)], prices)[BTC]
+    assert (len(verdict.accepted) * 2 > len(drawn)) is (verdict.answer is not None)
 
 
 def test_a_quote_that_counts_for_one_feed_is_no_failure_for_another() -> None:
@@ -138,7 +204,7 @@ def test_a_quote_that_counts_for_one_feed_is_no_failure_for_another() -> None:
         Plan(feed=feed("BTC/USD", min_sources=1), candidates=asked),
     ]
     found = quotes({"a BTC/USDT": "70000"})
-    verdicts = evaluate(plans, found, GRAPH)
+    verdicts = evaluate(plans, {plan.feed.pair: found for plan in plans}, GRAPH, NOW)
     assert [verdict.answer for verdict in verdicts] == [70000, None]
     assert settle(verdicts, found.values(), []) == ((found[candidate],), ())
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 from decimal import Decimal
 
+import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.currency import DOLLARS, ConversionGraph
-from core.types import FailureCode, Feed, Pair
+from core.currency import DOLLARS, ConversionGraph, Rate
+from core.types import FailureCode, Feed, Pair, SourceFailure
 from fetchers.candidates import Candidate, Plan, make_plans
 from fetchers.fetch import Fetcher, Observation
 from fetchers.reader import PoolReader
+from sources import Reading, Ticker
 from tests.support.fetchers import BTC, ETH, NOW, QUIET, USDT, FakePool, Slow, catalogue, feed
 
 GRAPH = ConversionGraph(DOLLARS)
@@ -183,6 +186,60 @@ async def test_when_the_rules_leave_too_few_the_next_in_line_are_asked() -> None
     observation, _, _ = await fetch(answers, rules, budget_s=1)
     assert observation.answers == {BTC: Decimal(70000)}
     assert failures(observation) == {"b": FailureCode.OUT_OF_RANGE}
+
+
+async def test_a_split_asks_further_until_one_side_has_more() -> None:
+    answers: Answers = {
+        ("a", "BTC/USD"): "70000",
+        ("b", "BTC/USD"): "60000",
+        ("c", "BTC/USD"): "70002",
+        ("d", "BTC/USD"): "70001",
+    }
+    observation, _, _ = await fetch(answers, feed("BTC/USD", wanted_sources=2), budget_s=1)
+    assert observation.answers == {BTC: Decimal(70001)}
+    assert failures(observation) == {"b": FailureCode.OUTLIER}
+
+
+class Minuted(FakePool):
+    """Every ticker carries the source's own time: a quarter of a minute before the moment."""
+
+    async def fetch(self, source: str, pair: Pair, *, deadline: float) -> Reading | SourceFailure:
+        read = await super().fetch(source, pair, deadline=deadline)
+        if isinstance(read, SourceFailure):
+            return read
+        return msgspec.structs.replace(read, ticker=Ticker(last=read.ticker.last, time_ms=NOW - 15_000))
+
+
+@pytest.mark.parametrize("strict_first", [True, False])
+async def test_a_market_that_two_feeds_share_is_judged_for_each_by_its_own_limits(strict_first: bool) -> None:
+    answers: Answers = {(source, "USDT/USD"): "1" for source in "ab"}
+    strict, lax = feed("USDT/USD", max_quote_age_ms=5000), feed("USDT/USD", max_quote_age_ms=60_000)
+    plans = [Plan(feed=each, candidates=(Candidate("a", USDT), Candidate("b", USDT))) for each in (strict, lax)]
+    plans[1] = msgspec.structs.replace(plans[1], feed=msgspec.structs.replace(lax, pair=Pair("USDT/USDC")))
+    graph = ConversionGraph(("USD/USDC",))
+    one = Rate(pair=Pair("USD/USDC"), value=Decimal(1), as_of_ms=NOW)
+    pool = Minuted(answers)
+    fetcher = Fetcher(PoolReader(pool), graph, QUIET, {one.pair: one})
+    deadline = asyncio.get_running_loop().time() + 0.2
+    observation = await fetcher.fetch(plans if strict_first else plans[::-1], NOW, deadline)
+    assert observation.answers == {Pair("USDT/USDC"): Decimal(1)}
+    assert [quote.source for quote in observation.quotes] == ["a", "b"]
+    assert (observation.failures, len(pool.asked)) == ((), 2)
+
+
+async def test_what_is_under_way_can_be_told_at_any_time() -> None:
+    answers: Answers = {("a", "BTC/USD"): "70000", ("b", "BTC/USD"): None, ("c", "BTC/USD"): FailureCode.CONNECTION}
+    under_way = Fetcher(PoolReader(FakePool(answers)), GRAPH, QUIET).begin(
+        plans_for(answers, feed("BTC/USD")), NOW, asyncio.get_running_loop().time() + 5
+    )
+    assert under_way.so_far("nobody asked").failures == ()
+    task = asyncio.create_task(under_way.run())
+    await asyncio.sleep(0.01)
+    seen = under_way.so_far("the job was refused first")
+    task.cancel()
+    await asyncio.wait([task])
+    assert [quote.source for quote in seen.quotes] == ["a"]
+    assert failures(seen) == {"b": FailureCode.CANCELLED, "c": FailureCode.CONNECTION}
 
 
 async def test_a_reader_that_breaks_is_one_failure_among_others() -> None:

@@ -14,11 +14,12 @@ from broker import Job, Refusal, Report
 from contracts.report import recover_reporter
 from core.clock import FixedClock
 from core.currency import DOLLARS, ConversionGraph
-from core.types import FailureCode, Group, Mode
+from core.types import FailureCode, Group, Mode, Pair, SourceFailure
 from fetchers.candidates import make_plans
 from fetchers.fetch import Fetcher, Observation
-from fetchers.jobs import JobDesk
+from fetchers.jobs import MAX_BUDGET_MS, MAX_JOBS_PER_S, JobDesk
 from fetchers.reader import PoolReader
+from sources import Reading
 from tests.support.fetchers import (
     DEPLOYMENT,
     DOMAIN,
@@ -215,6 +216,59 @@ async def test_registration_is_refused_without_waiting_for_the_sources() -> None
     started = loop.time()
     assert await code(room, job(budget_ms=2000)) == "not_registered"
     assert loop.time() - started < 0.2
+
+
+async def test_a_refusal_by_the_chain_still_tells_of_everyone_who_was_asked() -> None:
+    room = Room(chain=FakeChain(MAJORS, signers=()))
+    room.pool.answers[("b", "BTC/USD")] = room.pool.answers[("b", "ETH/USD")] = None
+    refusal = await (await room.desk()).answer(job(budget_ms=2000))
+    assert isinstance(refusal, Refusal)
+    assert refusal.code == "not_registered"
+    told = [(each.source, each.pair) for each in refusal.quotes]
+    told += [(each.source, each.pair) for each in refusal.failures]
+    assert sorted(told) == sorted((each.source, each.pair) for each in room.pool.asked)
+    assert {each.detail for each in refusal.failures if each.code == FailureCode.CANCELLED} == {
+        "the job was refused first"
+    }
+    assert [each.source for each in refusal.failures if each.code == FailureCode.CANCELLED] == ["b", "b"]
+
+
+async def test_a_job_from_ahead_of_the_clock_does_not_cost_the_honest_ones_their_moments() -> None:
+    room = Room()
+    desk = await room.desk()
+    ahead = await desk.answer(job(NOW + 2000, attempt="rogue"))
+    assert isinstance(ahead, Refusal)
+    assert ahead.code == "moment_too_far"
+    assert isinstance(await desk.answer(job()), Report)
+
+
+async def test_a_flood_of_jobs_is_no_flood_of_requests() -> None:
+    room = Room()
+    desk = await room.desk()
+    answers = [await desk.answer(job(NOW - 1000 + 10 * step)) for step in range(MAX_JOBS_PER_S)]
+    assert all(isinstance(answer, Report) for answer in answers)
+    asked = len(room.pool.asked)
+    refusal = await desk.answer(job(NOW + 10))
+    assert isinstance(refusal, Refusal)
+    assert refusal.code == "too_many_jobs"
+    assert await desk.answer(job(NOW - 1000)) == answers[0]  # signed already: no source is asked
+    assert len(room.pool.asked) == asked
+    await asyncio.sleep(1.05)
+    assert isinstance(await desk.answer(job(NOW + 20)), Report)
+
+
+async def test_no_budget_holds_a_job_longer_than_any_aggregator_waits() -> None:
+    deadlines: list[float] = []
+
+    class Noted(FakePool):
+        async def fetch(self, source: str, pair: Pair, *, deadline: float) -> Reading | SourceFailure:
+            deadlines.append(deadline)
+            return await super().fetch(source, pair, deadline=deadline)
+
+    started = asyncio.get_running_loop().time()
+    await (await Room(pool=Noted(answering().answers)).desk()).answer(job(budget_ms=3_600_000))
+    assert MAX_BUDGET_MS == 30_000
+    assert max(deadlines) - started == pytest.approx(29.77, abs=0.2)
 
 
 async def test_a_cancelled_answer_leaves_nothing_running() -> None:

@@ -53,9 +53,9 @@ def test_a_job_for_this_fetcher_and_for_now_is_taken() -> None:
         (changed(mode=Mode.LIVE), RefusalCode.WRONG_MODE),
         (changed(group="minors"), RefusalCode.UNKNOWN_GROUP),
         (changed(moment=NOW + 1), RefusalCode.MOMENT_INVALID),
-        (changed(moment=NOW + 2010), RefusalCode.MOMENT_TOO_FAR),
+        (changed(moment=NOW + 260), RefusalCode.MOMENT_TOO_FAR),
         (changed(moment=NOW - 2010), RefusalCode.MOMENT_TOO_FAR),
-        (changed(moment=NOW + 2000), None),
+        (changed(moment=NOW + 250), None),
         (changed(moment=NOW - 2000), None),
     ],
 )
