@@ -59,31 +59,31 @@ def on_chain(system: System) -> dict[str, tuple[int, int, int]]:
     return asyncio.run(read())
 
 
-def served_price(tick: dict[str, Any]) -> Decimal:
-    return Decimal(tick["last"])
-
-
 def derived(system: System, record: dict[str, Any], pair: str) -> int:
     """The group's median of `pair`, from what the simulator says it served, by plain arithmetic of this test's own.
 
-    Which sources each reporter used comes from the record; every price comes from the simulator.
+    Which sources each reporter used comes from the record; every price must be one that the simulator served.
     """
-    served = {(tick["venue"], tick["pair"]): served_price(tick) for tick in system.client.get(
-        f"{system.simulator}/served").json()["served"]}  # fmt: skip
-    base = pair.split("/", maxsplit=1)[0]
+    served = {
+        (tick["venue"], tick["pair"], Decimal(tick["last"]))
+        for tick in system.client.get(f"{system.simulator}/served").json()["served"]
+        if tick["last"] is not None
+    }
+    base = pair.split("/")[0]
     reported = []
     for report in record["reports"]:
         if report["verdict"] != "included":
             continue
-        used = [(quote["source"], quote["pair"]) for quote in report["quotes"]]
-        usdt = median_low([served[key] for key in used if key[1] == "USDT/USD"])
+        used = [(quote["source"], quote["pair"], Decimal(quote["last"])) for quote in report["quotes"]]
+        assert set(used) <= served
+        usdt = median_low([last for _, market, last in used if market == "USDT/USD"])
         usdc_quotes = [
-            served[key] if key[1] == "USDC/USD" else served[key] * usdt
-            for key in used
-            if key[1] in ("USDC/USD", "USDC/USDT")
+            last if market == "USDC/USD" else last * usdt
+            for _, market, last in used
+            if market in ("USDC/USD", "USDC/USDT")
         ]
         rates = {"USD": Decimal(1), "USDT": usdt, "USDC": median_low(usdc_quotes)}
-        prices = [served[key] * rates[key[1].split("/")[1]] for key in used if key[1].split("/")[0] == base]
+        prices = [last * rates[market.split("/")[1]] for _, market, last in used if market.split("/")[0] == base]
         reported.append(int((median_low(prices) * 10**8).to_integral_value()))
     return median_low(reported)
 

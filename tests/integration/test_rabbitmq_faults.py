@@ -275,7 +275,7 @@ async def test_start_names_every_url_it_tried_without_its_password_and_what_to_d
     text = await start_fails([DEAD_URL, "amqp://other:s3cret@127.0.0.1:2/vhost"])
     assert "amqp://user@127.0.0.1:1/: ConnectionRefusedError" in text
     assert "amqp://other@127.0.0.1:2/vhost: ConnectionRefusedError" in text
-    assert "Start RabbitMQ, correct broker.urls" in text
+    assert "Start RabbitMQ, or correct broker.urls" in text
     assert "hunter2" not in text
     assert "s3cret" not in text
 
