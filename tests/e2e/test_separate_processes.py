@@ -12,7 +12,7 @@ import pytest
 
 from contracts.client import OracleClient
 from contracts.deploy import read_record
-from core.types import Mode
+from core.types import Mode, Pair
 from tests.e2e.config import PAIRS, configuration
 from tests.e2e.system import DEADLINE_MS, FETCHER_KEYS, System, wait_for
 
@@ -69,7 +69,7 @@ def derived(system: System, record: dict[str, Any], pair: str) -> int:
         for tick in system.client.get(f"{system.simulator}/served").json()["served"]
         if tick["last"] is not None
     }
-    base = pair.split("/")[0]
+    base = Pair(pair).base
     reported = []
     for report in record["reports"]:
         if report["verdict"] != "included":
