@@ -18,10 +18,11 @@ from contracts.errors import (
     RoundRefusedError,
     RpcRejectedError,
 )
+from contracts.fees import FeePolicy
 from contracts.readings import Answer, AnswerStatus, FeedOnChain, GroupReading, GroupState, Receipt
 from contracts.report import DOMAIN_VERSION, Domain, LocalSigner, Signer, bytes32, pack_prices, split_signature
 from contracts.rpc import Rpc
-from contracts.transactions import TransactionSender, wait_receipt
+from contracts.transactions import Before, Sent, TransactionSender, wait_any, wait_receipt
 from core.median import from_scaled
 from core.types import Deployment, Mode, Pair, SignedReport
 
@@ -33,8 +34,9 @@ chain that was idle for more than 30 s every moment would lie in the future."""
 class OracleClient:
     """One deployment of the oracle. Build it with `connect`."""
 
-    def __init__(self, rpc: Rpc, record: DeploymentRecord, mode: Mode) -> None:
+    def __init__(self, rpc: Rpc, record: DeploymentRecord, mode: Mode, fees: FeePolicy | None = None) -> None:
         self.rpc = rpc
+        self.fees = fees or FeePolicy()
         self.record = record
         self.mode = mode
         self.deployment = Deployment(chain_id=record.chain_id, address=record.address, block_hash=record.block_hash)
@@ -42,12 +44,21 @@ class OracleClient:
         self.abi: Abi = artifacts.load("FairmarkOracle").abi
 
     @classmethod
-    async def connect(cls, url: str, record: DeploymentRecord, mode: Mode, *, timeout_s: float = 5.0) -> OracleClient:
+    async def connect(
+        cls,
+        url: str,
+        record: DeploymentRecord,
+        mode: Mode,
+        *,
+        timeout_s: float = 5.0,
+        fees: FeePolicy | None = None,
+    ) -> OracleClient:
         """A client that has seen the contract: right chain, right history, right mode.
 
-        timeout_s bounds each call made later, too. Raises `DeploymentMismatchError` or `RpcUnavailableError`.
+        timeout_s bounds each call made later, too. fees: what its transactions may cost. Raises
+        `DeploymentMismatchError` or `RpcUnavailableError`.
         """
-        client = cls(Rpc(url, timeout_s=timeout_s), record, mode)
+        client = cls(Rpc(url, timeout_s=timeout_s), record, mode, fees)
         try:
             await client._verify()
         except BaseException:
@@ -159,20 +170,41 @@ class OracleClient:
             raise RoundRefusedError(error.name, error.arguments) from None
 
     def sender(self, key: str | Signer) -> TransactionSender:
-        """Who sends this client's transactions: a private key in hex, or a signer. Make one for each key; keep it."""
+        """Who sends this client's transactions: a private key in hex, or a signer. Make one for each key; keep it.
+
+        Raises `DevelopmentKeyError` where a development key is to be used on a chain that is none.
+        """
         signer = LocalSigner(key) if isinstance(key, str) else key
-        return TransactionSender(self.rpc, signer, self.record.chain_id)
+        return TransactionSender(self.rpc, signer, self.record.chain_id, self.fees)
 
     async def submit(self, calldata: bytes, sender: TransactionSender, *, gas: int | None = None) -> str:
         """Send a submission; the transaction's hash. gas: the limit; default: a bound by the reports and feeds in it.
 
         Raises `TransactionFailedError` or `RpcUnavailableError`.
         """
-        return await sender.send(self.record.address, calldata, gas=gas or gas_limit(calldata))
+        return (await self.place(calldata, sender, gas=gas)).transaction
+
+    async def place(
+        self,
+        calldata: bytes,
+        sender: TransactionSender,
+        *,
+        gas: int | None = None,
+        over: Sent | None = None,
+        before: Before | None = None,
+    ) -> Sent:
+        """`submit`, for who tracks transactions: see `TransactionSender.place`."""
+        return await sender.place(
+            self.record.address, calldata, gas=gas or gas_limit(calldata), over=over, before=before
+        )
 
     async def wait_receipt(self, transaction: str, timeout_s: float) -> Receipt:
         """Raises `ReceiptTimeoutError` or `RpcUnavailableError`. A reverted transaction's receipt has `ok` False."""
         return await wait_receipt(self.rpc, transaction, timeout_s)
+
+    async def wait_any(self, transactions: Sequence[str], timeout_s: float) -> Receipt:
+        """The receipt of the one that is mined, of several with one nonce. Raises as `wait_receipt` does."""
+        return await wait_any(self.rpc, transactions, timeout_s)
 
     async def block_number(self) -> int:
         return await self.rpc.quantity("eth_blockNumber")

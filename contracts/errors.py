@@ -2,11 +2,20 @@
 
 ContractError
 ├── RpcUnavailableError        the node does not answer, or answers nonsense
+│   ├── NodeBehindError        it answers, and does not know what others know
+│   └── NodesDisagreeError     several answer, and tell different histories
 ├── RpcRejectedError           the node answers with an error of its own
 ├── CallRevertedError          the chain would revert the call
 │   └── RoundRefusedError      … and it is a round that the contract refuses
 ├── TransactionFailedError     a transaction was mined and failed, or was not mined in time
-│   └── ReceiptTimeoutError
+│   ├── ReceiptTimeoutError
+│   ├── TransactionRevertedError
+│   ├── OutOfFundsError
+│   ├── FeeCapError            the chain asks more for gas than the operator allows
+│   ├── UnderpricedError       the node wants more for it than was offered
+│   └── NonceUsedError         another transaction of this key was mined in its place
+├── KeyRefusedError            a key that cannot be read, or must not be used here
+│   └── DevelopmentKeyError
 ├── DeploymentMismatchError    what stands on the chain is not what the record, or the mode, says
 ├── MalformedReportError       fields that cannot be hashed into a report
 ├── InvalidSignatureError      no signature, or one that the contract would refuse
@@ -30,6 +39,18 @@ class RpcUnavailableError(ContractError):
     """The node cannot be reached, did not answer in time, or did not answer in JSON-RPC. Trying again may help."""
 
     code = "chain_unavailable"
+
+
+class NodeBehindError(RpcUnavailableError):
+    """A node that answers without knowing what others know, or what it knew itself. Another one, or waiting, helps."""
+
+    code = "node_behind"
+
+
+class NodesDisagreeError(RpcUnavailableError):
+    """The configured nodes tell different histories: nothing is written until they agree."""
+
+    code = "nodes_disagree"
 
 
 class RpcRejectedError(ContractError):
@@ -77,6 +98,52 @@ class ReceiptTimeoutError(TransactionFailedError):
     def __init__(self, transaction: str, timeout_s: float) -> None:
         self.transaction = transaction
         super().__init__(f"{transaction} is in no block after {timeout_s:g} s")
+
+
+class TransactionRevertedError(TransactionFailedError):
+    """A transaction was mined and reverted, or the node saw that it would."""
+
+    code = "transaction_reverted"
+
+
+class OutOfFundsError(TransactionFailedError):
+    """The sender's balance does not cover the transaction's gas at its fees."""
+
+    code = "out_of_funds"
+
+
+class FeeCapError(TransactionFailedError):
+    """The chain asks more than the operator allows. `wanted`, `cap`: wei per gas."""
+
+    code = "fee_cap"
+
+    def __init__(self, wanted: int, cap: int) -> None:
+        self.wanted, self.cap = wanted, cap
+        super().__init__(f"{wanted / 10**9:g} gwei are asked, and chain.max_fee_gwei allows {cap / 10**9:g}")
+
+
+class UnderpricedError(TransactionFailedError):
+    """The node wants more for the transaction than was offered, after every bump that was tried."""
+
+    code = "underpriced"
+
+
+class NonceUsedError(TransactionFailedError):
+    """A block has another transaction of this key with this nonce."""
+
+    code = "nonce_used"
+
+
+class KeyRefusedError(ContractError):
+    """A key, or a keystore, that cannot be read or must not be used here."""
+
+    code = "key_refused"
+
+
+class DevelopmentKeyError(KeyRefusedError):
+    """A key that everybody knows, on a chain that is not for development."""
+
+    code = "development_key"
 
 
 class DeploymentMismatchError(ContractError):
