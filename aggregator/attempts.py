@@ -2,6 +2,9 @@
 
 queued → claimed → collecting → validating → submitting → confirming → accepted
    └─────────┴──────────┴────────────┴────────────┴────────────┴────→ failed
+
+A block may come late, and a reorg may take one back: what was sent is watched until it is settled, and only by that may
+a failed attempt become accepted, or an accepted one fail.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import msgspec
 from msgspec import Struct
 
 from aggregator.errors import InvalidTransitionError
+from contracts.readings import Receipt
 from core import codec
 from core.types import Mode, Pair, Quote, SignedReport, SourceFailure
 
@@ -80,6 +84,7 @@ class FailureReason(StrEnum):
     ROUND_REFUSED = "round_refused"  # by the contract, in simulation: the detail names its error
     SUBMISSION_FAILED = "submission_failed"  # the node did not take the transaction, or it was mined and reverted
     NOT_CONFIRMED = "not_confirmed"  # sent, but in no block within the wait: it may still be mined
+    REORGED = "reorged"  # it was accepted, and a reorg took its round away for good
     STOPPED = "stopped"  # the service went down in the middle
     INTERNAL = "internal"  # our own fault: a bug, logged with its cause
 
@@ -154,6 +159,9 @@ class AttemptRecord(Struct, frozen=True, kw_only=True):
     feeds_without_answer: for each feed left alone, why. hints: 0x-hex, for each feed the index of its median among the
     included reports, 255 where it is left alone. reports: in the order of arrival. silent: addresses, in lower case, of
     the registered signers from whom neither report nor refusal has come; empty where the collection was broken off.
+    onto_round: the round that stood when it was signed. transactions: every one that was signed for it, newest first,
+    with one nonce; `transaction` is the one that was mined, or the newest. settled: its block has the confirmations
+    that were asked for.
     """
 
     id: str
@@ -180,6 +188,11 @@ class AttemptRecord(Struct, frozen=True, kw_only=True):
     block: int | None = None
     gas_used: int | None = None
     relayer: str | None = None
+    onto_round: int | None = None
+    nonce: int | None = None
+    transactions: tuple[str, ...] = ()
+    block_hash: str | None = None
+    settled: bool = False
 
     def moved(self, to: State, **changes: object) -> AttemptRecord:
         """The record in its next state. Raises `InvalidTransitionError` for a step that the diagram does not have."""
@@ -191,6 +204,47 @@ class AttemptRecord(Struct, frozen=True, kw_only=True):
     def failed(self, reason: FailureReason, detail: str, at_ms: int) -> AttemptRecord:
         """The record of an attempt that ended without a round."""
         return self.moved(State.FAILED, code=str(reason), detail=detail, ended_ms=at_ms)
+
+    def mined_late(self, receipt: Receipt, at_ms: int) -> AttemptRecord:
+        """The record of a sent attempt whose block came after it was given up.
+
+        Raises `InvalidTransitionError` unless it failed with something sent.
+        """
+        if self.state is not State.FAILED or not self.transactions or self.onto_round is None:
+            raise InvalidTransitionError(f"attempt {self.id} cannot be mined late: it is {self.state}")
+        return msgspec.structs.replace(
+            self,
+            state=State.ACCEPTED,
+            code=None,
+            detail=f"mined after it was given up ({self.code})",
+            round=self.onto_round + 1,
+            ended_ms=at_ms,
+        ).in_block(receipt)
+
+    def in_block(self, receipt: Receipt) -> AttemptRecord:
+        """The record with the block that has its transaction now."""
+        return msgspec.structs.replace(
+            self,
+            transaction=receipt.transaction,
+            block=receipt.block_number,
+            block_hash=receipt.block_hash,
+            gas_used=receipt.gas_used,
+        )
+
+    def reorged(self, detail: str, at_ms: int) -> AttemptRecord:
+        """The record of an accepted attempt whose round is gone. Raises `InvalidTransitionError` for any other."""
+        if self.state is not State.ACCEPTED or self.settled:
+            raise InvalidTransitionError(f"attempt {self.id} cannot be reorged: it is {self.state}")
+        return msgspec.structs.replace(
+            self,
+            state=State.FAILED,
+            code=str(FailureReason.REORGED),
+            detail=detail,
+            ended_ms=at_ms,
+            round=None,
+            block=None,
+            block_hash=None,
+        )
 
     def with_late(self, report: ReportRecord) -> AttemptRecord:
         """The record with a member's report for its moment that came too late, unless it holds that already, or

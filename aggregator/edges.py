@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from contracts.fees import Fees
 from contracts.readings import FeedOnChain, GroupReading, GroupState, Receipt
 from contracts.report import Domain, Signer
-from contracts.transactions import TransactionSender
+from contracts.transactions import Before, Sent, TransactionSender
 from core.types import Deployment, SignedReport
 
 
@@ -31,8 +32,42 @@ class SubmittingChain(Chain, Protocol):
 
     async def simulate(self, calldata: bytes, sender: str) -> None: ...
     def sender(self, key: str | Signer) -> TransactionSender: ...
-    async def submit(self, calldata: bytes, sender: TransactionSender) -> str: ...
-    async def wait_receipt(self, transaction: str, timeout_s: float) -> Receipt: ...
+    async def place(
+        self,
+        calldata: bytes,
+        sender: TransactionSender,
+        *,
+        over: Sent | None = None,
+        before: Before | None = None,
+    ) -> Sent: ...
+    async def wait_any(self, transactions: Sequence[str], timeout_s: float) -> Receipt: ...
+    async def find_receipt(self, transaction: str) -> Receipt | None: ...
+    async def find_fees(self, transaction: str) -> Fees | None: ...
+    async def settled_block(self, confirmations: int | str) -> int: ...
+
+
+@dataclass(eq=False)
+class Flight:
+    """A signed round on its way into a block. sent: its transactions, newest first, all with one nonce."""
+
+    attempt: str
+    group: str
+    previous_moment: int
+    moment: int
+    calldata: bytes
+    sent: list[Sent] = field(default_factory=list)
+
+    @property
+    def hashes(self) -> tuple[str, ...]:
+        return tuple(one.transaction for one in self.sent)
+
+    @property
+    def nonce(self) -> int:
+        return self.sent[0].nonce
+
+
+Note = Callable[[Flight], Awaitable[None]]
+"""Called with a flight whenever a transaction was signed for it, before any node has that."""
 
 
 class Relayer(Protocol):
@@ -41,9 +76,10 @@ class Relayer(Protocol):
     @property
     def address(self) -> str: ...
 
-    async def simulate(self, calldata: bytes) -> None: ...
-    async def send(self, calldata: bytes) -> str: ...
-    async def receipt(self, transaction: str, timeout_s: float) -> Receipt: ...
+    def airborne(self, flight: Flight) -> bool: ...
+    async def simulate(self, flight: Flight) -> None: ...
+    async def send(self, flight: Flight, note: Note) -> None: ...
+    async def receipt(self, flight: Flight, note: Note, timeout_s: float) -> Receipt: ...
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -15,7 +15,7 @@ import msgspec
 
 from aggregator.attempts import AttemptRecord, Cause, FailureReason, State, Verdict, new_attempt_id
 from aggregator.collection import Collection
-from aggregator.edges import Chain, Known, Relayer
+from aggregator.edges import Chain, Flight, Known, Relayer
 from aggregator.errors import AttemptFailedError
 from aggregator.metrics import Metrics
 from aggregator.recorder import Recorder
@@ -53,7 +53,9 @@ class Engine:
         deadline_ms: int,
         grace_ms: int,
         confirm_timeout_ms: int,
+        watch: Callable[[AttemptRecord, Flight], None],
     ) -> None:
+        """watch: called with each ended attempt of which something is on the chain, or may come there."""
         self.group = group
         self.mode = mode
         self.known: Known | None = None
@@ -69,6 +71,7 @@ class Engine:
         self._deadline_ms = deadline_ms
         self._grace_ms = grace_ms
         self._confirm_timeout_ms = confirm_timeout_ms
+        self._watch = watch
         self._last_attempted = 0
 
     def prepare(self, cause: Cause) -> Running:
@@ -81,6 +84,7 @@ class Engine:
             cause=cause,
             state=State.QUEUED,
             started_ms=self._clock.now_ms(),
+            relayer=self._relayer.address,
         )
         return Running(record, asyncio.get_running_loop().create_future())
 
@@ -151,7 +155,7 @@ class Engine:
             State.SUBMITTING,
             answers=validation.answers,
             hints="0x" + validation.hints.hex(),
-            relayer=self._relayer.address,
+            onto_round=collection.expected.known.round,
         )
         await self._submit(running, validation, collection.expected.known)
 
@@ -222,13 +226,24 @@ class Engine:
     async def _submit(self, running: Running, validation: Validation, known: Known) -> None:
         reports = [one.report.signed for one in validation.included]
         calldata = self._chain.build_submission(self.group.name, reports, validation.hints)
+        record = running.record
+        running.flight = flight = Flight(running.id, self.group.name, known.last_moment, record.moment, calldata)
+
+        async def note(flight: Flight) -> None:
+            running.record = msgspec.structs.replace(
+                running.record, transaction=flight.hashes[0], transactions=flight.hashes, nonce=flight.nonce
+            )
+            with self._timed(running, "note"):
+                await self._recorder.note(running.record)
+
         with self._timed(running, "simulate"):
-            await self._relayer.simulate(calldata)
+            await self._relayer.simulate(flight)
         with self._timed(running, "submit"):
-            transaction = await self._relayer.send(calldata)
-        running.record = running.record.moved(State.CONFIRMING, transaction=transaction)
+            await self._relayer.send(flight, note)
+        running.record = running.record.moved(State.CONFIRMING)
         with self._timed(running, "confirm"):
-            receipt = await self._relayer.receipt(transaction, self._confirm_timeout_ms / 1000)
+            receipt = await self._relayer.receipt(flight, note, self._confirm_timeout_ms / 1000)
+        running.record = running.record.in_block(receipt)
         # the contract takes a round only on top of the one it was signed for, so this is its number
         round_ = known.round + 1
         self._learnt(replace(known, last_moment=running.record.moment, round=round_))
@@ -243,8 +258,6 @@ class Engine:
         running.record = running.record.moved(
             State.ACCEPTED,
             round=round_,
-            block=receipt.block_number,
-            gas_used=receipt.gas_used,
             detail=detail,
             ended_ms=self._clock.now_ms(),
         )
@@ -312,6 +325,9 @@ class Engine:
                 )
         running.record = record = msgspec.structs.replace(record, timings_ms=dict(running.timings_ms)).bounded()
         self._recorder.keep(record)
+        flight = running.flight
+        if flight is not None and (record.state is State.ACCEPTED or self._relayer.airborne(flight)):
+            self._watch(record, flight)
         self._metrics.attempts.labels(record.group, record.cause, record.code or "accepted").inc()
         for step, ms in record.timings_ms.items():
             self._metrics.step_seconds.labels(record.group, step).observe(ms / 1000)

@@ -5,6 +5,7 @@ AggregatorError
 ├── InvalidTransitionError    a bug: an attempt was to take a step that its state does not allow
 ├── StoreUnavailableError     attempts cannot be claimed or saved
 ├── TooManyWaitingError       more requests wait for one group than the service holds
+├── LowBalanceError           what pays for rounds runs out
 └── StoppingError             the service is going down and takes no more requests
 """
 
@@ -45,6 +46,12 @@ class TooManyWaitingError(AggregatorError):
     """The group has as many waiting requests as the service holds. Ask again shortly."""
 
     code = "too_many_waiting"
+
+
+class LowBalanceError(AggregatorError):
+    """The submitter's balance is below the configured one: rounds end when it is spent."""
+
+    code = "low_balance"
 
 
 class StoppingError(AggregatorError):

@@ -82,3 +82,19 @@ class Metrics:
             "Calls of the store that failed",
             registry=registry,
         )
+        self.unsettled = Gauge(
+            "fairmark_aggregator_unsettled_rounds",
+            "Rounds sent whose block does not have its confirmations yet",
+            registry=registry,
+        )
+        self.reorgs = Counter(
+            "fairmark_aggregator_reorged_rounds_total",
+            "Accepted rounds that a reorg touched: moved to another block, put back, or retired",
+            ("group", "outcome"),
+            registry=registry,
+        )
+        self.balance = Gauge(
+            "fairmark_aggregator_submitter_balance",
+            "What the submitter has to pay for rounds, in the chain's coin",
+            registry=registry,
+        )

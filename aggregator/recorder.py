@@ -46,6 +46,17 @@ class Recorder:
             self._metrics.store_failures.inc()
             raise
 
+    async def note(self, record: AttemptRecord) -> None:
+        """Write down at once what must survive a crash: a transaction that is about to be sent.
+
+        Raises `StoreUnavailableError`.
+        """
+        try:
+            await self._store.save(record)
+        except StoreUnavailableError:
+            self._metrics.store_failures.inc()
+            raise
+
     def keep(self, record: AttemptRecord) -> None:
         """Take an ended attempt's record. It can be read at once, and is saved soon."""
         newest = self._newest.get(record.group)

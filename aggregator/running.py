@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from aggregator.attempts import AttemptRecord, FailureReason, ReportRecord, Verdict
 from aggregator.collection import Collection
+from aggregator.edges import Flight
 from aggregator.errors import AttemptFailedError, StoreUnavailableError
 from aggregator.validation import Fault, Judged, Validation, validate
 from broker.errors import BrokerError, UnroutableError
@@ -56,6 +57,7 @@ class Running:
     done: asyncio.Future[AttemptRecord]
     published_at: float = 0.0  # on the monotonic clock, seconds
     collection: Collection | None = None
+    flight: Flight | None = None
     timings_ms: dict[str, float] = field(default_factory=dict)
 
     @property

@@ -16,11 +16,13 @@ from aggregator.engine import Engine
 from aggregator.errors import AggregatorError, RoundsFailingError
 from aggregator.joining import Desk
 from aggregator.metrics import Metrics
+from aggregator.purse import Purse
 from aggregator.recorder import Recorder
 from aggregator.running import Running
 from aggregator.schedule import Heartbeat, HintOutcome, Hints
 from aggregator.store import AttemptStore
 from aggregator.submitter import Submitter
+from aggregator.tracker import Tracker
 from broker.bus import Bus, Subscription, Topic
 from broker.messages import Hint, Message, Refusal, Report
 from contracts.errors import InvalidSignatureError, MalformedReportError
@@ -29,7 +31,7 @@ from core.clock import Clock
 from core.errors import FairmarkError
 from core.logs import Logger
 from core.ops import Ops
-from core.settings import AggregatorSettings
+from core.settings import AggregatorSettings, SubmissionSettings
 from core.types import Group, Mode
 
 DRAIN_MS = 2_000
@@ -43,7 +45,8 @@ class AggregatorService:
 
     name, instance: of this process; its queues are its own. bus, chain: connected by who composes, and closed by him.
     store: opened and closed here. submit_key: pays for the rounds; no other process may use it. token: the API's.
-    chance: a random number in [0, 1), for the jitter of retries.
+    submission: how transactions are paid for, replaced and watched. chance: a random number in [0, 1), for the jitter
+    of retries.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class AggregatorService:
         mode: Mode,
         ops: Ops,
         logger: Logger,
+        submission: SubmissionSettings | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._settings = settings
@@ -76,8 +80,26 @@ class AggregatorService:
         self._deployment = chain.deployment.id
         self._metrics = metrics = Metrics(ops.registry)
         self._open: dict[str, Running] = {}
-        self.submitter = Submitter(chain, submit_key)
+        submission = submission or SubmissionSettings()
+        self.submitter = Submitter(chain, submit_key, logger, replace_after_s=submission.replace_after_s)
         self.recorder = Recorder(store, self._deployment, metrics, logger)
+        self.tracker = Tracker(
+            chain,
+            self.submitter,
+            self.recorder,
+            confirmations=submission.confirmations,
+            poll_s=submission.watch_s,
+            clock=clock,
+            metrics=metrics,
+            logger=logger,
+        )
+        self.purse = Purse(
+            self.submitter.sender,
+            low=submission.low_balance,
+            poll_s=submission.balance_s,
+            metrics=metrics,
+            logger=logger,
+        )
         self.engines = {
             group.name: Engine(
                 group=group,
@@ -92,6 +114,7 @@ class AggregatorService:
                 deadline_ms=settings.deadline_ms,
                 grace_ms=settings.grace_ms,
                 confirm_timeout_ms=settings.confirm_timeout_ms,
+                watch=self.tracker.watch,
             )
             for group in groups
         }
@@ -111,6 +134,7 @@ class AggregatorService:
         ops.depend("chain", chain.ping)
         ops.depend("store", self.recorder.check)
         ops.depend("rounds", self._check_rounds, required=False)
+        ops.depend("balance", self.purse.check, required=False)
         self.app: FastAPI = build_app(
             desks=self.desks,
             open_attempts=self._open,
@@ -132,6 +156,9 @@ class AggregatorService:
             await self._until("the broker", lambda: self._subscribe(subscriptions))
             for engine in self.engines.values():
                 await self._until(f"the chain (group {engine.group.name})", engine.refresh)
+            await self._until("the fate of what was sent before", lambda: self.tracker.recover(list(self.engines)))
+            tasks.append(asyncio.create_task(self.tracker.run(), name="tracker"))
+            tasks.append(asyncio.create_task(self.purse.run(), name="purse"))
             self._ops.set_ready()
             self._log.info("aggregator_ready", groups=sorted(self.engines), relayer=self.submitter.address)
             if self._settings.heartbeats:

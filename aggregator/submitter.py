@@ -1,42 +1,157 @@
-"""The one who sends rounds: a thin layer over the client, with one key and so one nonce."""
+"""The one who sends rounds, with one key and so one nonce: nothing of his stays stuck, and nothing is sent twice."""
 
 from __future__ import annotations
 
-from aggregator.edges import SubmittingChain
-from contracts.errors import TransactionFailedError
+import time
+
+from aggregator.attempts import FailureReason
+from aggregator.edges import Flight, Note, SubmittingChain
+from aggregator.errors import AttemptFailedError
+from contracts.errors import (
+    FeeCapError,
+    NonceUsedError,
+    ReceiptTimeoutError,
+    RoundRefusedError,
+    RpcUnavailableError,
+    TransactionFailedError,
+    TransactionRevertedError,
+    UnderpricedError,
+)
 from contracts.readings import Receipt
 from contracts.report import Signer
+from contracts.transactions import Sent
+from core.logs import Logger
 
 
 class Submitter:
-    """Simulates, sends, and awaits receipts. Make one for each key: it owns the key's nonce."""
+    """Simulates, sends, replaces, and awaits receipts. Make one for each key: it owns the key's nonce.
 
-    def __init__(self, chain: SubmittingChain, key: str | Signer) -> None:
+    replace_after_s: a transaction that no block took for so long is sent again, at the same nonce, for more. The next
+    round of a group takes the place of its last one's transaction where that is in no block yet.
+    """
+
+    def __init__(self, chain: SubmittingChain, key: str | Signer, logger: Logger, *, replace_after_s: float) -> None:
         self._chain = chain
-        self._sender = chain.sender(key)
+        self._log = logger
+        self._replace_after_s = replace_after_s
+        self._unmined: dict[str, Flight] = {}  # by group: at most one nonce of a group is not in a block
+        self.sender = chain.sender(key)
 
     @property
     def address(self) -> str:
         """Checksummed."""
-        return self._sender.address
+        return self.sender.address
 
-    async def simulate(self, calldata: bytes) -> None:
+    def adopt(self, flight: Flight) -> None:
+        """Take up a transaction of an earlier life of this process, which is in no block: the next takes its place."""
+        self._unmined[flight.group] = flight
+
+    def airborne(self, flight: Flight) -> bool:
+        """Whether a node may have a transaction of the flight that no block had when we last looked."""
+        return self._unmined.get(flight.group) is flight
+
+    def landed(self, flight: Flight) -> None:
+        """The flight's nonce is used: nothing can take its place any more."""
+        if self._unmined.get(flight.group) is flight:
+            del self._unmined[flight.group]
+
+    async def simulate(self, flight: Flight) -> None:
         """Raises `RoundRefusedError` naming the contract's error, or `RpcUnavailableError`."""
-        await self._chain.simulate(calldata, self.address)
+        try:
+            await self._chain.simulate(flight.calldata, self.address)
+        except RoundRefusedError as error:
+            stuck = self._unmined.get(flight.group)
+            # the pending block may hold our own last round, whose place this one takes: then it will not be there
+            if stuck is None or error.name != "UnexpectedPreviousMoment" or stuck.moment not in error.arguments:
+                raise
 
-    async def send(self, calldata: bytes) -> str:
-        """The transaction's hash. Raises `TransactionFailedError` or `RpcUnavailableError`."""
-        return await self._chain.submit(calldata, self._sender)
+    async def send(self, flight: Flight, note: Note) -> None:
+        """Sign and send, in the place of the group's last transaction where no block took that one.
 
-    async def receipt(self, transaction: str, timeout_s: float) -> Receipt:
-        """The receipt of a transaction that did what it should.
-
-        Raises `TransactionFailedError` when it was mined and reverted, `ReceiptTimeoutError` when no block has it yet.
+        From the first `note` on, some node may have it, whatever is raised. Raises what `TransactionSender.place` does,
+        or `RoundRefusedError` when the last one was mined just now.
         """
-        receipt = await self._chain.wait_receipt(transaction, timeout_s)
-        if not receipt.ok:
-            raise TransactionFailedError(
-                f"{transaction} was mined in block {receipt.block_number} and reverted: another relayer was quicker, "
-                "or the group changed after the simulation"
+        stuck = self._unmined.get(flight.group)
+        over = stuck.sent[0] if stuck is not None else None
+        if stuck is not None and over is not None:
+            self._log.warning("replacing", attempt=flight.attempt, stuck=over.transaction, nonce=over.nonce)
+        try:
+            await self._place(flight, over, note)
+        except NonceUsedError:
+            if stuck is None:
+                raise
+            self.landed(stuck)
+            flight.sent.clear()
+            await self._chain.simulate(flight.calldata, self.address)
+            await self._place(flight, None, note)
+
+    async def _place(self, flight: Flight, over: Sent | None, note: Note) -> None:
+        before = self._unmined.get(flight.group)
+
+        async def noted(sent: Sent) -> None:
+            if flight.sent and flight.nonce != sent.nonce:
+                flight.sent.clear()  # no node took those: their nonce was used already
+            flight.sent.insert(0, sent)
+            await note(flight)
+            self._unmined[flight.group] = flight
+
+        try:
+            await self._chain.place(flight.calldata, self.sender, over=over, before=noted)
+        except TransactionFailedError:
+            # no node took it: what stood before still stands
+            if before is not None:
+                self._unmined[flight.group] = before
+            else:
+                self._unmined.pop(flight.group, None)
+            raise
+
+    async def receipt(self, flight: Flight, note: Note, timeout_s: float) -> Receipt:
+        """The receipt of a transaction that did what it should; until a block has one, it is pushed.
+
+        Raises `TransactionRevertedError` when it was mined and reverted, `ReceiptTimeoutError` when no block has it yet
+        (it stays watched), `NonceUsedError` when another was mined in its place, `AttemptFailedError` when another's
+        round came before it.
+        """
+        deadline = time.monotonic() + timeout_s
+        used = False
+        while True:
+            remaining = deadline - time.monotonic()
+            try:
+                receipt = await self._chain.wait_any(flight.hashes, max(0.0, min(remaining, self._replace_after_s)))
+            except ReceiptTimeoutError as error:
+                if used:
+                    self.landed(flight)
+                    raise NonceUsedError(f"another transaction has nonce {flight.nonce}: {error}") from error
+                if remaining <= self._replace_after_s:
+                    raise ReceiptTimeoutError(flight.hashes[0], timeout_s) from error
+                used = not await self._push(flight, note)
+                continue
+            self.landed(flight)
+            if not receipt.ok:
+                raise TransactionRevertedError(
+                    f"{receipt.transaction} was mined in block {receipt.block_number} and reverted: another relayer "
+                    "was quicker, or the group changed after the simulation"
+                )
+            return receipt
+
+    async def _push(self, flight: Flight, note: Note) -> bool:
+        """Offer more for a transaction that no block takes. False when its nonce is used by now."""
+        if (await self._chain.group_state(flight.group)).last_moment >= flight.moment:
+            if await self.sender.used() > flight.nonce:
+                return False  # by itself, more likely than not
+            raise AttemptFailedError(
+                FailureReason.OVERTAKEN,
+                f"another's round of moment {flight.moment} or later came while {flight.hashes[0]} waited for a block; "
+                "the next round takes its nonce",
             )
-        return receipt
+        try:
+            await self._place(flight, flight.sent[0], note)
+        except NonceUsedError:
+            return False
+        except (FeeCapError, UnderpricedError) as error:
+            self._log.warning("stuck", attempt=flight.attempt, transaction=flight.hashes[0], because=str(error))
+        except RpcUnavailableError as error:
+            self._log.warning("not_pushed", attempt=flight.attempt, because=str(error))
+        else:
+            self._log.warning("pushed", attempt=flight.attempt, transaction=flight.hashes[0], nonce=flight.nonce)
+        return True

@@ -18,11 +18,11 @@ from contracts.errors import (
     RoundRefusedError,
     RpcRejectedError,
 )
-from contracts.fees import FeePolicy
+from contracts.fees import FeePolicy, Fees, fees_of
 from contracts.readings import Answer, AnswerStatus, FeedOnChain, GroupReading, GroupState, Receipt
 from contracts.report import DOMAIN_VERSION, Domain, LocalSigner, Signer, bytes32, pack_prices, split_signature
 from contracts.rpc import Rpc
-from contracts.transactions import Before, Sent, TransactionSender, wait_any, wait_receipt
+from contracts.transactions import Before, Sent, TransactionSender, find_receipt, wait_any, wait_receipt
 from core.median import from_scaled
 from core.types import Deployment, Mode, Pair, SignedReport
 
@@ -46,7 +46,7 @@ class OracleClient:
     @classmethod
     async def connect(
         cls,
-        url: str,
+        url: str | Sequence[str],
         record: DeploymentRecord,
         mode: Mode,
         *,
@@ -55,8 +55,8 @@ class OracleClient:
     ) -> OracleClient:
         """A client that has seen the contract: right chain, right history, right mode.
 
-        timeout_s bounds each call made later, too. fees: what its transactions may cost. Raises
-        `DeploymentMismatchError` or `RpcUnavailableError`.
+        url: of its node, or of several, the preferred first. timeout_s bounds each call made later, too. fees: what its
+        transactions may cost. Raises `DeploymentMismatchError` or `RpcUnavailableError`.
         """
         client = cls(Rpc(url, timeout_s=timeout_s), record, mode, fees)
         try:
@@ -205,6 +205,23 @@ class OracleClient:
     async def wait_any(self, transactions: Sequence[str], timeout_s: float) -> Receipt:
         """The receipt of the one that is mined, of several with one nonce. Raises as `wait_receipt` does."""
         return await wait_any(self.rpc, transactions, timeout_s)
+
+    async def find_receipt(self, transaction: str) -> Receipt | None:
+        """None while no block has it. Raises `RpcUnavailableError`."""
+        return await find_receipt(self.rpc, transaction)
+
+    async def find_fees(self, transaction: str) -> Fees | None:
+        """What a transaction that the node has, mined or not, offers; None where it has none such."""
+        found = await self.rpc.call("eth_getTransactionByHash", transaction)
+        return None if found is None else fees_of(found)
+
+    async def settled_block(self, confirmations: int | str) -> int:
+        """The newest block that counts as settled: with `confirmations` blocks, its own among them, or `safe` or
+        `finalized` by the chain's own word. -1 where there is none yet. Raises `RpcUnavailableError`."""
+        if isinstance(confirmations, int):
+            return await self.block_number() - confirmations + 1
+        block = await self.rpc.call("eth_getBlockByNumber", confirmations, False)
+        return -1 if block is None else int(block["number"], 16)
 
     async def block_number(self) -> int:
         return await self.rpc.quantity("eth_blockNumber")

@@ -80,7 +80,9 @@ def encrypt(key: str, password: str) -> str:
 
     if not password:
         raise KeyRefusedError("a keystore needs a password")
-    keystore: dict[str, Any] = Account.encrypt(key, password, kdf="scrypt", iterations=_SCRYPT_N)
+    keystore: dict[str, Any] = Account.encrypt(
+        bytes.fromhex(key.removeprefix("0x")), password, kdf="scrypt", iterations=_SCRYPT_N
+    )
     keystore["address"] = LocalSigner(key).address
     return json.dumps(keystore, indent=2) + "\n"
 

@@ -1,103 +1,118 @@
-"""One EVM node, spoken to over JSON-RPC and HTTP. Every call has a bound in time and in size.
+"""One chain, through one node or several: the first that is well answers, the next takes over when it fails.
 
-web3's own HTTP provider opens a connection for each request and takes a lock on a thread pool to find its session; this
-one keeps connections alive. `AsyncWeb3(rpc.provider)` works for whoever wants more of web3.
+Before a write, where there are several nodes, those that answer must tell one history: a node that is behind, or on
+another fork, would judge a transaction by a state that nobody else has.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
+import contextlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import aiohttp
-import msgspec
-from eth_typing import URI
 from web3.providers.rpc import AsyncHTTPProvider
-from web3.types import RPCEndpoint
 
-from contracts.errors import RpcRejectedError, RpcUnavailableError
-from core.codec import check_depth
+from contracts.endpoint import Endpoint
+from contracts.errors import NodesDisagreeError, RpcRejectedError, RpcUnavailableError
+from contracts.refusals import says_it_is_behind
 
-MAX_BODY_BYTES = 32 << 20
-KEEP_ALIVE_S = 4
-"""Below the five seconds after which uvicorn closes an idle connection, so that we rarely write into a closed one."""
-CONNECTIONS = 20
+MAX_LAG_BLOCKS = 2
+"""A node whose head is further behind the highest is not used."""
+AGREED_FOR_S = 1.0
+LOOK_EVERY_S = 5.0
+"""Between looks at which nodes are behind, where there are reads only."""
+HEAD_TIMEOUT_S = 1.0
+FIRST_REST_S, LONGEST_REST_S = 0.5, 30.0
+"""How long a node that failed is left alone, while another answers."""
+WRITES = frozenset({"eth_sendRawTransaction"})
 
 
-class _KeepAliveProvider(AsyncHTTPProvider):
-    """web3's provider over one session of our own."""
+@dataclass(eq=False)
+class _Node:
+    endpoint: Endpoint
+    failures: int = 0
+    rests_until: float = 0.0
+    behind: bool = False
+    error: str = ""
 
-    def __init__(self, url: str, timeout_s: float) -> None:
-        super().__init__(URI(url), exception_retry_configuration=None)
-        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
-        self._session: aiohttp.ClientSession | None = None
+    def failed(self, error: Exception) -> None:
+        self.failures += 1
+        self.error = str(error)
+        self.rests_until = time.monotonic() + min(FIRST_REST_S * 2 ** (self.failures - 1), LONGEST_REST_S)
 
-    async def _make_request(self, method: RPCEndpoint, request_data: bytes) -> bytes:
-        for last_try in (False, True):
-            try:
-                return await self._post(request_data)
-            except aiohttp.ClientConnectionError as error:
-                # an idle connection that the node closed as we wrote; sending the same bytes again is harmless
-                if last_try or isinstance(error, aiohttp.ClientConnectorError | aiohttp.ServerTimeoutError):
-                    raise
-        raise AssertionError("unreachable")
+    def worked(self) -> None:
+        self.failures, self.rests_until, self.error = 0, 0.0, ""
 
-    async def _post(self, body: bytes) -> bytes:
-        if self._session is None:
-            connector = aiohttp.TCPConnector(limit=CONNECTIONS, keepalive_timeout=KEEP_ALIVE_S)
-            self._session = aiohttp.ClientSession(
-                connector=connector, timeout=self._timeout, headers={"Content-Type": "application/json"}
-            )
-        async with self._session.post(str(self.endpoint_uri), data=body, allow_redirects=False) as response:
-            parts, size = [], 0
-            async for chunk in response.content.iter_any():
-                size += len(chunk)
-                if size > MAX_BODY_BYTES:
-                    raise RpcUnavailableError(f"{self.endpoint_uri} answered more than {MAX_BODY_BYTES} bytes")
-                parts.append(chunk)
-            data = b"".join(parts)
-            if response.status != 200 and not data.lstrip().startswith(b"{"):
-                raise RpcUnavailableError(f"{self.endpoint_uri} answered HTTP {response.status}; is it an EVM node?")
-            try:
-                check_depth(data)
-            except msgspec.DecodeError as error:
-                raise RpcUnavailableError(f"{self.endpoint_uri} answered with what no node says: {error}") from error
-            return data
-
-    async def disconnect(self) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+    @property
+    def well(self) -> bool:
+        return not self.behind and time.monotonic() >= self.rests_until
 
 
 class Rpc:
-    """JSON-RPC to the node at `url`. timeout_s: the bound of each call, connecting included."""
+    """JSON-RPC to the chain that all `urls` are nodes of, the preferred first. timeout_s: bounds one node's answer.
 
-    def __init__(self, url: str, *, timeout_s: float = 5.0) -> None:
-        self.url = url
+    A call goes to the first node that is well; where that fails, to the next, so that a call takes at most `timeout_s`
+    for each node. A transaction is one set of bytes, so giving it to two nodes does it once.
+    """
+
+    def __init__(self, urls: str | Sequence[str], *, timeout_s: float = 5.0) -> None:
+        listed = (urls,) if isinstance(urls, str) else tuple(urls)
+        if not listed:
+            raise ValueError("a chain needs a node")
         self.timeout_s = timeout_s
-        self.provider: AsyncHTTPProvider = _KeepAliveProvider(url, timeout_s)
+        self._nodes = [_Node(Endpoint(url, timeout_s=timeout_s)) for url in listed]
+        self._agreed_at = self._looked_at = float("-inf")
+
+    @property
+    def url(self) -> str:
+        """Of the node that the next call goes to."""
+        return self._in_order()[0].endpoint.url
+
+    @property
+    def provider(self) -> AsyncHTTPProvider:
+        """web3's view of the node that the next call goes to."""
+        return self._in_order()[0].endpoint.provider
+
+    def health(self) -> dict[str, str]:
+        """By URL: `up`, `behind`, or what it failed with."""
+        return {node.endpoint.url: "behind" if node.behind else node.error or "up" for node in self._nodes}
+
+    def _in_order(self) -> list[_Node]:
+        """The well ones first, each kind as configured: a failed one is tried when nobody else answers."""
+        return sorted(self._nodes, key=lambda node: not node.well)
 
     async def call(self, method: str, *params: Any) -> Any:
         """The call's result. Raises `RpcUnavailableError` (no node, no JSON-RPC, too late) or `RpcRejectedError`."""
-        try:
-            response: Any = await self.provider.make_request(RPCEndpoint(method), list(params))
-        except TimeoutError:
-            raise RpcUnavailableError(f"{self.url} did not answer {method} within {self.timeout_s:g} s") from None
-        except (aiohttp.ClientError, OSError) as error:
-            raise RpcUnavailableError(f"{self.url} cannot be reached: {error}; is the node running?") from error
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise RpcUnavailableError(f"{self.url} did not answer {method} in JSON") from error
-        if not isinstance(response, dict) or ("result" not in response and "error" not in response):
-            raise RpcUnavailableError(f"{self.url} did not answer {method} in JSON-RPC; is it an EVM node?")
-        if refusal := response.get("error"):
-            if not isinstance(refusal, dict):
-                raise RpcUnavailableError(f"{self.url} answered {method} with the error {refusal!r}")
-            raise RpcRejectedError(
-                method, str(refusal.get("message")), int(refusal.get("code", 0)), refusal.get("data")
-            )
-        return response.get("result")
+        if len(self._nodes) == 1:
+            return await self._nodes[0].endpoint.call(method, *params)
+        if method in WRITES:
+            await self._agree()
+        elif time.monotonic() - self._looked_at > LOOK_EVERY_S:
+            with contextlib.suppress(RpcUnavailableError):  # it is a read: whoever answers, answers
+                await self._agree()
+        failures: list[str] = []
+        for node in self._in_order():
+            if node.behind and method in WRITES:
+                failures.append(f"{node.endpoint.url} is behind")
+                continue
+            try:
+                result = await node.endpoint.call(method, *params)
+            except RpcUnavailableError as error:
+                node.failed(error)
+                failures.append(str(error))
+            except RpcRejectedError as error:
+                if not says_it_is_behind(error.rpc_message):
+                    node.worked()
+                    raise
+                node.failed(error)
+                failures.append(str(error))
+            else:
+                node.worked()
+                return result
+        raise RpcUnavailableError(f"no node answers {method}: " + "; ".join(failures))
 
     async def quantity(self, method: str, *params: Any) -> int:
         """A call whose result is a number in hex. Raises as `call` does."""
@@ -107,7 +122,51 @@ class Rpc:
         except (TypeError, ValueError):
             raise RpcUnavailableError(f"{self.url} answered {method} with {result!r}, not a quantity") from None
 
+    async def _agree(self) -> None:
+        """See that the nodes that answer tell one history, and which of them are behind.
+
+        Raises `NodesDisagreeError` when two differ about a block that both have, `RpcUnavailableError` when none
+        answers. What was seen holds for `AGREED_FOR_S`.
+        """
+        if time.monotonic() - self._agreed_at < AGREED_FOR_S:
+            return
+        self._looked_at = time.monotonic()
+        asked = [node for node in self._nodes if self._looked_at >= node.rests_until] or self._nodes
+        heads = await asyncio.gather(*(self._head(node) for node in asked))
+        answered = [(node, head) for node, head in zip(asked, heads, strict=True) if head is not None]
+        if not answered:
+            raise RpcUnavailableError("no node answers: " + "; ".join(node.error for node in self._nodes))
+        highest = max(head for _, head in answered)
+        for node, head in answered:
+            node.behind = highest - head > MAX_LAG_BLOCKS
+        level = [node for node, _ in answered if not node.behind]
+        common = hex(min(head for node, head in answered if not node.behind))
+        hashes = await asyncio.gather(*(self._hash(node, common) for node in level))
+        told = {hash_: node.endpoint.url for hash_, node in zip(hashes, level, strict=True) if hash_ is not None}
+        if len(told) > 1:
+            raise NodesDisagreeError(f"block {int(common, 16)} differs between {' and '.join(told.values())}")
+        self._agreed_at = time.monotonic()
+
+    async def _head(self, node: _Node) -> int | None:
+        try:
+            async with asyncio.timeout(HEAD_TIMEOUT_S):
+                head = int(await node.endpoint.call("eth_blockNumber"), 16)
+        except TimeoutError:
+            node.failed(RpcUnavailableError(f"{node.endpoint.url} did not tell its head within {HEAD_TIMEOUT_S:g} s"))
+            return None
+        except (RpcUnavailableError, RpcRejectedError, TypeError, ValueError) as error:
+            node.failed(error)
+            return None
+        node.worked()
+        return head
+
+    async def _hash(self, node: _Node, block: str) -> str | None:
+        try:
+            found = await node.endpoint.call("eth_getBlockByNumber", block, False)
+        except (RpcUnavailableError, RpcRejectedError) as error:
+            node.failed(error)
+            return None
+        return None if not isinstance(found, dict) else str(found.get("hash"))
+
     async def close(self) -> None:
-        await self.provider.disconnect()
-        # aiohttp's transports close on the loop's next turn
-        await asyncio.sleep(0)
+        await asyncio.gather(*(node.endpoint.close() for node in self._nodes))

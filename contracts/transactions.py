@@ -121,6 +121,10 @@ class TransactionSender:
             if failure is not None:
                 raise failure from error
 
+    def forget_nonce(self) -> None:
+        """Ask the node for the nonce next time: a reorg may have given some back."""
+        self._nonce = None
+
     async def used(self) -> int:
         """How many of this key's transactions blocks have; the lowest nonce that is free. Raises `ContractError`s."""
         return await self._rpc.quantity("eth_getTransactionCount", self.address, "latest")

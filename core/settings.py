@@ -94,12 +94,27 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
+class SubmissionSettings(_Section):
+    """How rounds are paid for, replaced and watched. Fees in gwei a gas, times in seconds."""
+
+    max_fee_gwei: Decimal = Field(default=Decimal(500), gt=0, description="no transaction offers more")
+    bump_percent: int = Field(default=25, ge=10, le=1_000, description="what a replacement adds to its fees")
+    replace_after_s: float = Field(default=15, gt=0, le=3_600, description="in no block for so long: sent for more")
+    confirmations: Annotated[int, Field(ge=1, le=1_000)] | Literal["safe", "finalized"] = Field(
+        default=5, description="blocks that settle a round, its own among them, or the chain's own word"
+    )
+    watch_s: float = Field(default=1, gt=0, le=60, description="between looks at what is not settled")
+    low_balance: Decimal = Field(default=Decimal("0.05"), ge=0, description="in the chain's coin; below it, a warning")
+    balance_s: float = Field(default=30, gt=0, le=3_600, description="between looks at the balance")
+
+
 class ChainSettings(_Section):
-    """The EVM node. `embedded` starts an eth-tester chain in a process of its own, for this run only."""
+    """The EVM nodes. `embedded` starts an eth-tester chain in a process of its own, for this run only."""
 
     url: Annotated[str, AfterValidator(_checked_node)] = Field(
         default="embedded", description="`embedded`, or a node's URL"
     )
+    urls: tuple[Url, ...] = Field(default=(), description="more nodes of the same chain, for when that one fails")
     host: str = "127.0.0.1"
     port: Port = 8545
     chain_id: int = Field(default=31337, ge=1)
@@ -109,6 +124,7 @@ class ChainSettings(_Section):
     guardian: Address | None = Field(default=None, description="may pause, and nothing else; default: the owner")
     deployer_key: Key | None = None
     deployer_key_file: Path | None = None
+    submission: SubmissionSettings = SubmissionSettings()
 
     @property
     def embedded(self) -> bool:
@@ -117,6 +133,11 @@ class ChainSettings(_Section):
     @property
     def rpc_url(self) -> str:
         return f"http://{self.host}:{self.port}" if self.url == "embedded" else self.url
+
+    @property
+    def rpc_urls(self) -> tuple[str, ...]:
+        """Every node, the preferred one first."""
+        return (self.rpc_url, *self.urls)
 
 
 class BrokerSettings(_Section):

@@ -22,6 +22,7 @@ from broker.memory import MemoryBus
 from broker.rabbitmq import RabbitBus
 from contracts.client import OracleClient
 from contracts.deployments import DeploymentRecord, read_record
+from contracts.fees import GWEI, FeePolicy
 from contracts.report import LocalSigner
 from core.clock import SystemClock
 from core.errors import ConfigurationError, StartError
@@ -82,13 +83,19 @@ def deployment_record(settings: Settings) -> DeploymentRecord:
     return record
 
 
+def fee_policy(settings: Settings) -> FeePolicy:
+    own = settings.chain.submission
+    return FeePolicy(max_fee=int(own.max_fee_gwei * GWEI), bump_percent=own.bump_percent)
+
+
 @contextlib.asynccontextmanager
 async def _chain(settings: Settings, mode: Mode, url: str | None = None) -> AsyncIterator[OracleClient]:
     client = await OracleClient.connect(
-        url or settings.chain.rpc_url,
+        url or settings.chain.rpc_urls,
         deployment_record(settings),
         mode,
         timeout_s=settings.chain.request_timeout_s,
+        fees=fee_policy(settings),
     )
     try:
         yield client
@@ -211,6 +218,7 @@ async def run_aggregator(settings: Settings, *, bus: Bus | None = None, announce
             mode=mode,
             ops=ops,
             logger=get_logger(own.name, mode),
+            submission=settings.chain.submission,
         )
         port = await stack.enter_async_context(serve(service.app, own.host, own.port, own.name))
         announce(own.name, port)

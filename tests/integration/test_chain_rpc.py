@@ -102,7 +102,7 @@ async def test_a_node_that_hangs_costs_the_timeout():
 
 
 async def test_a_node_that_never_ends_its_answer_is_cut_off(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("contracts.rpc.MAX_BODY_BYTES", 1 << 16)
+    monkeypatch.setattr("contracts.endpoint.MAX_BODY_BYTES", 1 << 16)
 
     async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await take(reader)

@@ -18,9 +18,10 @@ from aggregator.validation import Expected, Received, identify
 from broker.bus import Bus, Subscription, Topic
 from broker.messages import Job, Message, Refusal, Report
 from contracts.errors import RoundRefusedError, RpcUnavailableError
+from contracts.fees import Fees
 from contracts.readings import Answer, AnswerStatus, FeedOnChain, GroupReading, GroupState, Receipt
 from contracts.report import Domain, LocalSigner, Signer, hint_digest, median_hints, sign_report
-from contracts.transactions import TransactionSender
+from contracts.transactions import Before, Sent, TransactionSender
 from core.median import from_scaled, to_scaled
 from core.types import Deployment, Feed, Group, Mode, Pair, SignedReport
 
@@ -128,6 +129,19 @@ def refusal(reporter: str, attempt: str = "a", fetcher: str = "fetcher-a", code:
 
 
 @dataclass
+class FakeSender:
+    """All that is asked of a sender beside a chain that takes whatever it is given."""
+
+    address: str
+
+    async def balance(self) -> int:
+        return 10**18
+
+    async def used(self) -> int:
+        return 0
+
+
+@dataclass
 class FakeChain:
     """One group on a chain that accepts what the contract would, as far as an aggregator can tell.
 
@@ -148,6 +162,7 @@ class FakeChain:
     reverts: bool = False
     submitted: list[tuple[tuple[SignedReport, ...], bytes]] = field(default_factory=list)
     on_state: Callable[[], None] = lambda: None
+    receipts: dict[str, Receipt] = field(default_factory=dict)
     _built: list[tuple[tuple[SignedReport, ...], bytes]] = field(default_factory=list)
 
     async def _answer(self) -> None:
@@ -199,18 +214,37 @@ class FakeChain:
 
     def sender(self, key: str | Signer) -> TransactionSender:
         signer = LocalSigner(key) if isinstance(key, str) else key
-        return cast(TransactionSender, signer)  # all that is asked of it is its address
+        return cast(TransactionSender, FakeSender(signer.address))
 
-    async def submit(self, calldata: bytes, sender: TransactionSender) -> str:
+    async def place(
+        self, calldata: bytes, sender: TransactionSender, *, over: Sent | None = None, before: Before | None = None
+    ) -> Sent:
         await self._answer()
-        return "0x" + calldata.hex()
+        sent = Sent("0x" + calldata.hex(), over.nonce if over else len(self._built), Fees(1, 1), "0x00")
+        if before is not None:
+            await before(sent)
+        return sent
 
-    async def wait_receipt(self, transaction: str, timeout_s: float) -> Receipt:
+    async def wait_any(self, transactions: Sequence[str], timeout_s: float) -> Receipt:
         await self._answer()
+        transaction = transactions[0]
         reports, hints = self._submission(bytes.fromhex(transaction[2:]))
         if not self.reverts:
             self._accept(reports, hints)
-        return Receipt(transaction, self.round, "0x" + "d4" * 32, 210_000, not self.reverts)
+        self.receipts[transaction] = Receipt(transaction, self.round, "0x" + "d4" * 32, 210_000, not self.reverts)
+        return self.receipts[transaction]
+
+    async def find_receipt(self, transaction: str) -> Receipt | None:
+        await self._answer()
+        return self.receipts.get(transaction)
+
+    async def find_fees(self, transaction: str) -> Fees | None:
+        await self._answer()
+        return Fees(1, 1)
+
+    async def settled_block(self, confirmations: int | str) -> int:
+        await self._answer()
+        return 0
 
     def _submission(self, calldata: bytes) -> tuple[tuple[SignedReport, ...], bytes]:
         return self._built[int.from_bytes(calldata, "big") - 1]

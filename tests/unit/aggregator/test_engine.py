@@ -143,7 +143,8 @@ async def test_an_accepted_attempt_has_its_round_its_answers_and_its_whole_evide
         assert record.transaction is not None
         assert (record.gas_used, record.previous_moment) == (210_000, 0)
         assert set(record.timings_ms) == {
-            "claim", "collect", "confirm", "publish", "read_back", "simulate", "state", "submit", "total", "validate",
+            "claim", "collect", "confirm", "note", "publish", "read_back", "simulate", "state", "submit", "total",
+            "validate",
         }  # fmt: skip
         await until(lambda: w.store.rows[record.id] == record)
 
@@ -626,7 +627,7 @@ async def test_stopping_lets_the_open_attempt_end_and_saves_it() -> None:
 async def test_health_names_each_dependency() -> None:
     async with world() as w:
         body = (await w.http.get("/health")).json()
-        assert (body["status"], set(body["dependencies"])) == ("up", {"broker", "chain", "rounds", "store"})
+        assert (body["status"], set(body["dependencies"])) == ("up", {"balance", "broker", "chain", "rounds", "store"})
         assert body["dependencies"]["rounds"]["detail"] == "majors: no attempt yet"
         await w.attempt()
         body = (await w.http.get("/health")).json()

@@ -1,0 +1,217 @@
+"""Watches what was sent until it is settled: late blocks, reorgs, and what a former life of this process left behind.
+
+A transaction that a reorg dropped is sent again, the same bytes, unless a newer round stands in its place: then its
+attempt is retired. Nothing is ever signed here, so nothing can be sent twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from aggregator.attempts import AttemptRecord, FailureReason, State
+from aggregator.edges import Flight, SubmittingChain
+from aggregator.metrics import Metrics
+from aggregator.recorder import Recorder
+from aggregator.submitter import Submitter
+from contracts.errors import ContractError, NonceUsedError, RoundRefusedError
+from contracts.readings import Receipt
+from contracts.transactions import Sent
+from core.clock import Clock
+from core.logs import Logger
+
+MAX_WATCHED = 1_000
+FORMER_ATTEMPTS = 64
+"""Of each group, how many of its newest attempts are looked at after a restart."""
+
+
+@dataclass(eq=False)
+class _Watched:
+    record: AttemptRecord
+    flight: Flight
+    in_block: bool = False
+
+
+class Tracker:
+    """confirmations: blocks, its own among them, that settle a round; or `safe` or `finalized`."""
+
+    def __init__(
+        self,
+        chain: SubmittingChain,
+        submitter: Submitter,
+        recorder: Recorder,
+        *,
+        confirmations: int | str,
+        poll_s: float,
+        clock: Clock,
+        metrics: Metrics,
+        logger: Logger,
+    ) -> None:
+        self._chain = chain
+        self._submitter = submitter
+        self._recorder = recorder
+        self._confirmations = confirmations
+        self._poll_s = poll_s
+        self._clock = clock
+        self._metrics = metrics
+        self._log = logger
+        self._watched: OrderedDict[str, _Watched] = OrderedDict()
+        self._work = asyncio.Event()
+
+    def __len__(self) -> int:
+        """How many attempts are not settled."""
+        return len(self._watched)
+
+    def watch(self, record: AttemptRecord, flight: Flight) -> None:
+        """Watch an ended attempt from now on."""
+        self._watched[record.id] = _Watched(record, flight, record.state is State.ACCEPTED)
+        while len(self._watched) > MAX_WATCHED:
+            lost, _ = self._watched.popitem(last=False)
+            self._log.warning("unwatched", attempt=lost, because=f"{MAX_WATCHED} attempts wait to be settled")
+        self._metrics.unsettled.set(len(self._watched))
+        self._work.set()
+
+    async def recover(self, groups: Sequence[str]) -> None:
+        """Find out what became of the attempts that a former life of this process left open.
+
+        None of them is sent again: what no block has by now is too old. What still waits in a node's pool is replaced
+        by the group's next round. Raises `StoreUnavailableError` or `ContractError`.
+        """
+        for group in groups:
+            for record in reversed(await self._recorder.latest(group, FORMER_ATTEMPTS)):
+                if record.relayer == self._submitter.address and record.id not in self._watched:
+                    await self._take_up(record)
+        await self.look()
+
+    async def _take_up(self, record: AttemptRecord) -> None:
+        if not record.state.final:
+            sent = bool(record.transactions)
+            reason = FailureReason.NOT_CONFIRMED if sent else FailureReason.STOPPED
+            record = record.failed(reason, "the service ended in the middle of it", self._clock.now_ms())
+            self._log.warning("recovered", attempt=record.id, transactions=list(record.transactions))
+            self._recorder.keep(record)
+        doubtful = record.state is State.FAILED and record.code != FailureReason.REORGED
+        if record.settled or not record.transactions or not (doubtful or record.state is State.ACCEPTED):
+            return
+        flight = Flight(record.id, record.group, record.previous_moment or 0, record.moment, b"")
+        for transaction in record.transactions:
+            if (fees := await self._chain.find_fees(transaction)) is not None:
+                flight.sent.append(Sent(transaction, record.nonce or 0, fees))
+        if not flight.sent:  # no node has ever seen it, or it was dropped long ago
+            return
+        self.watch(record, flight)
+        if await self._submitter.sender.used() <= flight.nonce:
+            self._submitter.adopt(flight)
+
+    async def run(self) -> None:
+        """Look every `poll_s` while there is something to watch, for ever."""
+        while True:
+            await self._work.wait()
+            await asyncio.sleep(self._poll_s)
+            try:
+                await self.look()
+            except ContractError as error:
+                self._log.warning("not_watched", unsettled=len(self._watched), code=error.code, error=str(error))
+
+    async def look(self) -> None:
+        """Look at everything once, the oldest first. Raises `ContractError`."""
+        if self._watched:
+            settled = await self._chain.settled_block(self._confirmations)
+            for watched in list(self._watched.values()):
+                await self._look_at(watched, settled)
+        self._metrics.unsettled.set(len(self._watched))
+        if not self._watched:
+            self._work.clear()
+
+    async def _look_at(self, watched: _Watched, settled: int) -> None:
+        flight = watched.flight
+        for transaction in flight.hashes:
+            if (receipt := await self._chain.find_receipt(transaction)) is not None:
+                self._submitter.landed(flight)
+                self._mined(watched, receipt, settled)
+                return
+        watched.in_block = False
+        for transaction in flight.hashes:
+            if await self._chain.find_fees(transaction) is not None:
+                return  # it waits for a block
+        if await self._submitter.sender.used() > flight.nonce:
+            self._submitter.landed(flight)
+            self._gone(watched, "another transaction has its nonce")
+        else:
+            await self._put_back(watched)
+
+    def _mined(self, watched: _Watched, receipt: Receipt, settled: int) -> None:
+        watched.in_block = True
+        record = watched.record
+        if not receipt.ok:
+            self._gone(watched, f"{receipt.transaction} reverted in block {receipt.block_number}")
+            return
+        if record.state is State.FAILED:
+            self._log.info("mined_late", attempt=record.id, transaction=receipt.transaction)
+            self._amend(watched, lambda one: one.mined_late(receipt, self._clock.now_ms()))
+        elif (record.transaction, record.block_hash) != (receipt.transaction, receipt.block_hash):
+            self._reorg(watched, "moved", f"now in block {receipt.block_number}")
+            self._amend(watched, lambda one: one.in_block(receipt))
+        if receipt.block_number <= settled:
+            self._amend(watched, lambda one: msgspec.structs.replace(one, settled=True))
+            self._forget(watched)
+
+    async def _put_back(self, watched: _Watched) -> None:
+        """A reorg took its block, and no node has it any more; its nonce is free."""
+        flight = watched.flight
+        self._submitter.sender.forget_nonce()
+        if (await self._chain.group_state(flight.group)).last_moment >= flight.moment:
+            self._retire(watched, "a newer round stands")
+            return
+        if not flight.sent[0].raw:
+            self._retire(watched, "it was sent before the last restart, and is too old to be sent again")
+            return
+        if not self._follows_one_on_its_way(watched):
+            try:
+                await self._chain.simulate(flight.calldata, self._submitter.address)
+            except RoundRefusedError as error:
+                self._retire(watched, f"the contract would refuse it now: {error}")
+                return
+        try:
+            await self._submitter.sender.again(flight.sent[0])
+        except NonceUsedError as error:
+            self._retire(watched, str(error))
+        else:
+            self._submitter.adopt(flight)
+            self._reorg(watched, "put_back", "sent again")
+
+    def _follows_one_on_its_way(self, watched: _Watched) -> bool:
+        """Whether the round it was signed upon is itself without a block: only in that one's wake is it valid."""
+        return any(
+            other.flight.group == watched.flight.group
+            and other.flight.moment == watched.flight.previous_moment
+            and not other.in_block
+            for other in self._watched.values()
+        )
+
+    def _retire(self, watched: _Watched, why: str) -> None:
+        self._submitter.landed(watched.flight)
+        self._gone(watched, why)
+
+    def _gone(self, watched: _Watched, why: str) -> None:
+        if watched.record.state is State.ACCEPTED:
+            self._reorg(watched, "retired", why)
+            self._amend(watched, lambda one: one.reorged(f"a reorg took its round: {why}", self._clock.now_ms()))
+        self._forget(watched)
+
+    def _reorg(self, watched: _Watched, outcome: str, why: str) -> None:
+        record = watched.record
+        self._metrics.reorgs.labels(record.group, outcome).inc()
+        self._log.warning("reorg", attempt=record.id, round=record.round, outcome=outcome, detail=why)
+
+    def _amend(self, watched: _Watched, change: Callable[[AttemptRecord], AttemptRecord]) -> None:
+        # a late report may have come into the record since
+        watched.record = change(self._recorder.at_hand(watched.record.id) or watched.record)
+        self._recorder.keep(watched.record)
+
+    def _forget(self, watched: _Watched) -> None:
+        self._watched.pop(watched.record.id, None)
