@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from contracts import artifacts
 from contracts.client import OracleClient
 from contracts.deployments import DeploymentRecord, read_record, write_record
 from contracts.errors import CallRevertedError, DeploymentMismatchError, TransactionFailedError
+from contracts.fees import FeePolicy
 from contracts.readings import GroupState, Receipt
 from contracts.report import LocalSigner, bytes32
 from contracts.rpc import Rpc
@@ -23,6 +24,7 @@ from contracts.transactions import TransactionSender, wait_receipt
 from core.errors import ConfigurationError
 from core.types import Feed, Group, Mode
 
+Announce = Callable[[str, str], None]
 ORACLE_GAS, ADAPTER_GAS = 5_000_000, 900_000
 
 
@@ -33,12 +35,14 @@ class _Hand:
     rpc: Rpc
     sender: TransactionSender
     timeout_s: float
+    announce: Announce
 
     async def send(self, to: str | None, data: bytes, gas: int, what: str) -> Receipt:
         transaction = await self.sender.send(to, data, gas=gas)
         return await self.see(transaction, what)
 
     async def see(self, transaction: str, what: str) -> Receipt:
+        self.announce(what, transaction)
         receipt = await wait_receipt(self.rpc, transaction, self.timeout_s)
         if not receipt.ok:
             raise TransactionFailedError(f"{what}: {transaction} reverted in block {receipt.block_number}")
@@ -61,11 +65,14 @@ async def deploy(
     guardian: str | None = None,
     deployments_dir: Path,
     timeout_s: float = 30.0,
+    fees: FeePolicy | None = None,
+    announce: Announce = lambda _what, _transaction: None,
 ) -> DeploymentRecord:
     """See that the oracle, its groups and one AggregatorV3 adapter for each feed stand at `url`; the record of it.
 
     key: the deployer's, in hex. reporters: addresses by group name. owner: who is offered ownership once all stands,
     and must accept it; default: the deployer stays. guardian: default: the owner. timeout_s: for each transaction.
+    announce: called with what each transaction does, and its hash.
 
     What the record in `deployments_dir` names is kept when it stands: then only groups that differ are configured and
     missing adapters added, and nothing at all is sent, nor the record written, when all is as asked for. A record of a
@@ -79,7 +86,7 @@ async def deploy(
     rpc = Rpc(url)
     try:
         chain_id = await rpc.quantity("eth_chainId")
-        hand = _Hand(rpc, TransactionSender(rpc, LocalSigner(key), chain_id), timeout_s)
+        hand = _Hand(rpc, TransactionSender(rpc, LocalSigner(key), chain_id, fees), timeout_s, announce)
         record = await _standing(rpc, chain_id, mode, deployments_dir)
         if record is None:
             record = await _create(hand, chain_id, mode, guardian or owner)

@@ -34,6 +34,8 @@ from core.types import Feed, Group, Mode, Pair
 PREFIX = "FAIRMARK_"
 NOT_SETTINGS = {"FAIRMARK_CONFIG", "FAIRMARK_REQUIRE_SERVICES"}
 """Variables that name the file itself, or steer the tests."""
+SECRETS = frozenset({"key", "key_password", "token", "deployer_key", "deployer_key_password"})
+"""Settings whose values never stand in the file."""
 _NAME = r"^[a-z][a-z0-9-]{0,30}$"
 _ADDRESS = r"^0x[0-9a-fA-F]{40}$"
 _URL = r"^[a-z][a-z0-9+]*://\S+$"
@@ -123,7 +125,9 @@ class ChainSettings(_Section):
     admin: Address | None = Field(default=None, description="owner of the contract after deployment; default: deployer")
     guardian: Address | None = Field(default=None, description="may pause, and nothing else; default: the owner")
     deployer_key: Key | None = None
-    deployer_key_file: Path | None = None
+    deployer_key_file: Path | None = Field(default=None, description="holds the key in hex, or an encrypted keystore")
+    deployer_key_password: SecretStr | None = None
+    deployer_key_password_file: Path | None = None
     submission: SubmissionSettings = SubmissionSettings()
 
     @property
@@ -190,7 +194,9 @@ class AggregatorSettings(_Section):
     )
     heartbeats: bool = Field(default=True, description="start attempts on heartbeat and on deviation hints")
     key: Key | None = None
-    key_file: Path | None = None
+    key_file: Path | None = Field(default=None, description="holds the key in hex, or an encrypted keystore")
+    key_password: SecretStr | None = None
+    key_password_file: Path | None = None
     token: SecretStr | None = None
     token_file: Path | None = None
 
@@ -219,7 +225,9 @@ class FetcherSettings(_Section):
     address: Address | None = Field(default=None, description="the reporter's address, for the deployer")
     chain_url: Url | None = Field(default=None, description="this fetcher's own node; default: chain.url")
     key: Key | None = None
-    key_file: Path | None = None
+    key_file: Path | None = Field(default=None, description="holds the key in hex, or an encrypted keystore")
+    key_password: SecretStr | None = None
+    key_password_file: Path | None = None
     sample_s: float = Field(default=5.0, ge=0, description="between rounds, seconds between samples for hints; 0: none")
 
 
@@ -440,7 +448,7 @@ def load(path: Path | None, environ: Mapping[str, str] | None = None) -> Setting
 def secret(value: SecretStr | None, file: Path | None, what: str) -> str:
     """A secret from the environment or from its file. Raises `ConfigurationError` saying how to give it.
 
-    what: its place, such as `aggregator.key`; a `key` is checked to be a private key.
+    what: its place, such as `aggregator.key`; a file's `key` is checked to be a private key, or a keystore.
     """
     if value is not None and value.get_secret_value():
         return value.get_secret_value()
@@ -454,8 +462,8 @@ def secret(value: SecretStr | None, file: Path | None, what: str) -> str:
         raise ConfigurationError([f"{what}_file: {file} cannot be read: {error.strerror}"]) from error
     if not text:
         raise ConfigurationError([f"{what}_file: {file} holds no text"])
-    if what.endswith("key") and not _is_key(text):
-        raise ConfigurationError([f"{what}_file: {file} holds no private key: write its 32 bytes as hex"])
+    if what.endswith("key") and not (_is_key(text) or text.startswith("{")):
+        raise ConfigurationError([f"{what}_file: {file} holds no private key: its 32 bytes as hex, or a keystore"])
     return text
 
 
@@ -489,7 +497,7 @@ def _take_secrets(tree: dict[str, Any], path: str = "") -> list[str]:
     for name, value in list(tree.items()):
         if isinstance(value, dict):
             problems += _take_secrets(value, f"{path}{name}.")
-        elif name in {"key", "token", "deployer_key"}:
+        elif name in SECRETS:
             del tree[name]
             problems.append(f"{path}{name}: a secret does not belong in the file; use the environment or {name}_file")
     return problems

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from fastapi import FastAPI
+from pydantic import SecretStr
 
 from aggregator.service import AggregatorService
 from aggregator.store import SqlAttemptStore
@@ -23,6 +24,7 @@ from broker.rabbitmq import RabbitBus
 from contracts.client import OracleClient
 from contracts.deployments import DeploymentRecord, read_record
 from contracts.fees import GWEI, FeePolicy
+from contracts.keys import is_keystore, read_key, refuse_development_key
 from contracts.report import LocalSigner
 from core.clock import SystemClock
 from core.errors import ConfigurationError, StartError
@@ -89,7 +91,11 @@ def fee_policy(settings: Settings) -> FeePolicy:
 
 
 @contextlib.asynccontextmanager
-async def _chain(settings: Settings, mode: Mode, url: str | None = None) -> AsyncIterator[OracleClient]:
+async def chain_client(settings: Settings, mode: Mode, url: str | None = None) -> AsyncIterator[OracleClient]:
+    """The contract's client over the configured nodes, or over `url` alone, while the context lasts.
+
+    Raises `StartError` when nothing was deployed, `DeploymentMismatchError` or `RpcUnavailableError`.
+    """
     client = await OracleClient.connect(
         url or settings.chain.rpc_urls,
         deployment_record(settings),
@@ -117,17 +123,41 @@ async def _bus(settings: Settings, ops: Ops, shared: Bus | None) -> AsyncIterato
 
 
 def fetcher_key(settings: Settings, name: str) -> str:
-    """The key a fetcher signs with. Raises `ConfigurationError` saying how to give it."""
+    """The key a fetcher signs with. Raises `ConfigurationError` saying how to give it, or `KeyRefusedError`."""
     fetcher = settings.fetchers.get(name)
     if fetcher is None:
         raise ConfigurationError([f"fetchers.{name}: not configured; known: {', '.join(sorted(settings.fetchers))}"])
-    return secret(fetcher.key, fetcher.key_file, f"fetchers.{name}.key")
+    key = secret(fetcher.key, fetcher.key_file, f"fetchers.{name}.key")
+    return _opened(key, fetcher.key_password, fetcher.key_password_file, f"fetchers.{name}.key_password")
+
+
+def aggregator_key(settings: Settings) -> str:
+    """The key that pays for rounds. Raises `ConfigurationError` or `KeyRefusedError`."""
+    own = settings.aggregator
+    key = secret(own.key, own.key_file, "aggregator.key")
+    return _opened(key, own.key_password, own.key_password_file, "aggregator.key_password")
+
+
+def deployer_key(settings: Settings) -> str:
+    """The key that deploys and governs. Raises `ConfigurationError` or `KeyRefusedError`."""
+    own = settings.chain
+    key = secret(own.deployer_key, own.deployer_key_file, "chain.deployer_key")
+    return _opened(key, own.deployer_key_password, own.deployer_key_password_file, "chain.deployer_key_password")
+
+
+def _opened(key: str, password: SecretStr | None, password_file: Path | None, what: str) -> str:
+    return read_key(key, secret(password, password_file, what)) if is_keystore(key) else key
 
 
 def reporter_address(settings: Settings, name: str) -> str:
-    """A fetcher's on-chain identity: as configured, else from its key."""
+    """A fetcher's on-chain identity: as configured, else from its key.
+
+    Raises `DevelopmentKeyError` where everybody has that key and the chain is not for development.
+    """
     configured = settings.fetchers[name].address
-    return configured or LocalSigner(fetcher_key(settings, name)).address
+    address = configured or LocalSigner(fetcher_key(settings, name)).address
+    refuse_development_key(address, settings.chain.chain_id)
+    return address
 
 
 async def run_fetcher(
@@ -145,6 +175,7 @@ async def run_fetcher(
     """
     mode = settings.named_mode()
     signer = LocalSigner(fetcher_key(settings, name))
+    refuse_development_key(signer.address, settings.chain.chain_id)
     own = settings.fetchers[name]
     if own.address is not None and own.address.lower() != signer.address.lower():
         raise ConfigurationError(
@@ -163,7 +194,7 @@ async def run_fetcher(
     async with contextlib.AsyncExitStack() as stack:
         port = await stack.enter_async_context(serve(app, own.host, own.port, name))
         announce(name, port)
-        chain = await stack.enter_async_context(_chain(settings, mode, own.chain_url))
+        chain = await stack.enter_async_context(chain_client(settings, mode, own.chain_url))
         joined = await stack.enter_async_context(_bus(settings, ops, bus))
         base_urls = await simulator_base_urls(settings.simulator.control_url) if mode is Mode.TEST else None
         pool = SourcePool(catalogue, own.sources, base_urls=base_urls, clock=clock, registry=ops.registry)
@@ -196,11 +227,12 @@ async def run_aggregator(settings: Settings, *, bus: Bus | None = None, announce
     """One aggregator: rounds, their record, their HTTP interface."""
     mode = settings.named_mode()
     own = settings.aggregator
-    key, token = secrets_of(settings, ["aggregator.key", "aggregator.token"])
+    _, token = secrets_of(settings, ["aggregator.key", "aggregator.token"])
+    key = aggregator_key(settings)
     clock = make_clock(settings)
     ops = Ops(own.name, mode, clock)
     async with contextlib.AsyncExitStack() as stack:
-        chain = await stack.enter_async_context(_chain(settings, mode))
+        chain = await stack.enter_async_context(chain_client(settings, mode))
         joined = await stack.enter_async_context(_bus(settings, ops, bus))
         store = SqlAttemptStore(store_url(settings, own.name))
         await store.open()
@@ -233,7 +265,7 @@ async def run_bff(settings: Settings, *, announce: Announce = _quiet) -> None:
     clock = make_clock(settings)
     ops = Ops("bff", mode, clock)
     async with contextlib.AsyncExitStack() as stack:
-        chain = await stack.enter_async_context(_chain(settings, mode))
+        chain = await stack.enter_async_context(chain_client(settings, mode))
         service = BffService(
             settings=own,
             groups=settings.all_groups(),

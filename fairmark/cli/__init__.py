@@ -12,7 +12,14 @@ from fairmark.cli.app import app
 
 def main() -> None:
     """Entry point of `fairmark`."""
-    from fairmark.cli import ask, check, services  # noqa: F401, PLC0415 - importing registers their commands
+    from fairmark.cli import (  # noqa: PLC0415 - importing registers their commands
+        ask,  # noqa: F401
+        chain,  # noqa: F401
+        check,  # noqa: F401
+        governing,  # noqa: F401
+        keys,  # noqa: F401
+        services,  # noqa: F401
+    )
 
     try:
         code = app(standalone_mode=True)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +10,6 @@ import typer
 from rich.console import Console
 
 from core.errors import StartError
-from core.types import Mode
 from fairmark.cli.app import DEFAULT_CONFIG, Config, DieWithParent, app, settings_from
 from fairmark.runtime import run_until_stopped
 
@@ -98,36 +96,3 @@ def simulator(
     from fairmark import assemble
 
     run_until_stopped(assemble.run_simulator(settings_from(config), recordings=replay), die_with_parent=die_with_parent)
-
-
-@app.command()
-def deploy(config: Config = DEFAULT_CONFIG) -> None:
-    """Deploy the contract for the configured groups and reporters, or verify what stands; prints the record."""
-    from contracts.deploy import deploy as deploy_contract
-    from core.settings import secrets_of
-    from fairmark import assemble
-
-    settings = settings_from(config)
-    mode: Mode = settings.named_mode()
-    chain = settings.chain
-    reporting = dict.fromkeys(reporter for name in settings.groups for reporter in settings.reporters(name))
-    keys = [f"fetchers.{reporter}.key" for reporter in reporting if settings.fetchers[reporter].address is None]
-    deployer_key, *_ = secrets_of(settings, ["chain.deployer_key", *keys])
-    record = asyncio.run(
-        deploy_contract(
-            chain.rpc_url,
-            deployer_key,
-            mode=mode,
-            groups=settings.all_groups(),
-            reporters={
-                name: [assemble.reporter_address(settings, reporter) for reporter in settings.reporters(name)]
-                for name in settings.groups
-            },
-            owner=chain.admin,
-            guardian=chain.guardian,
-            deployments_dir=chain.deployments_dir,
-        )
-    )
-    console = Console()
-    console.print(f"FairmarkOracle ({record.mode}) at {record.address} on chain {record.chain_id}", highlight=False)
-    console.print(f"recorded in {chain.deployments_dir / f'{record.chain_id}.json'}", highlight=False)

@@ -142,8 +142,9 @@ async def test_nothing_is_written_while_two_nodes_tell_different_histories(rpc: 
 async def test_with_no_node_left_every_one_is_named(rpc: Rpc, first: Proxy, node: Anvil):
     first.hangs = True
     await node.kill()
-    with pytest.raises(RpcUnavailableError, match=r"no node answers eth_chainId: .*within.*cannot be reached"):
+    with pytest.raises(RpcUnavailableError, match="no node answers eth_chainId") as caught:
         await rpc.call("eth_chainId")
+    assert all(url in str(caught.value) for url in (first.url, node.url))
 
 
 async def test_rounds_go_on_when_the_preferred_node_is_killed(node: Anvil, tmp_path: Path):
