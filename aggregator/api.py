@@ -19,6 +19,8 @@ from aggregator.attempts import AttemptRecord, Cause, State
 from aggregator.joining import Desk
 from aggregator.recorder import Recorder
 from aggregator.running import Running
+from aggregator.updates import Updates
+from contracts.errors import ContractError
 from core import codec
 from core.clock import Clock
 from core.ops import VERSION, Ops, add_ops_routes
@@ -97,6 +99,7 @@ def build_app(
     open_attempts: Mapping[str, Running],
     recorder: Recorder,
     ops: Ops,
+    updates: Updates,
     clock: Clock,
     token: str,
 ) -> FastAPI:
@@ -192,6 +195,23 @@ def build_app(
     async def attempts(group: GroupName, limit: Annotated[int, Query(ge=1, le=200)] = 20) -> Response:
         desk_of(group)
         return _json([summary(record) for record in await recorder.latest(group, limit)])
+
+    @app.get(
+        "/v1/groups/{group}/update",
+        summary="The newest signed round, as calldata for whoever carries it himself",
+        responses=problem_responses(401, 404, 422, 503),
+        **guarded,
+    )
+    async def update(group: GroupName) -> Response:
+        """404 `no_update` where no quorum signed within the time for which the contract takes a round."""
+        try:
+            found = await updates.newest(desk_of(group).engine.group)
+        except ContractError as error:
+            raise Problem(503, "no_update", "No update now", str(error)) from error
+        if found is None:
+            detail = f"no round of group {group} was signed within the time for which the contract would take it"
+            raise Problem(404, "no_update", "No update", detail)
+        return _json(found)
 
     @app.get("/v1/groups", summary="The groups", response_model=list[GroupSummary], **guarded)
     async def groups() -> Response:

@@ -23,6 +23,7 @@ from aggregator.schedule import Heartbeat, HintOutcome, Hints
 from aggregator.store import AttemptStore
 from aggregator.submitter import Submitter
 from aggregator.tracker import Tracker
+from aggregator.updates import Updates
 from broker.bus import Bus, Subscription, Topic
 from broker.messages import Hint, Message, Refusal, Report
 from contracts.errors import InvalidSignatureError, MalformedReportError
@@ -140,6 +141,7 @@ class AggregatorService:
             open_attempts=self._open,
             recorder=self.recorder,
             ops=ops,
+            updates=Updates(chain, self.recorder, self._open, clock),
             clock=clock,
             token=token,
         )

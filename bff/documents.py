@@ -174,6 +174,27 @@ class Attempt(BaseModel):
     transaction: str | None = None
 
 
+class Update(BaseModel):
+    """The newest round that a quorum signed, whether a block has it or not, and the transaction that carries it.
+
+    `submitIfNewer` returns false, and does nothing, where the contract has moved on already."""
+
+    model_config = ConfigDict(extra="allow")
+
+    group: str
+    mode: Mode
+    chain_id: int
+    to: str = Field(description="the contract")
+    function: str
+    calldata: str = Field(description="0x-hex, selector included")
+    previous_moment: int = Field(description="of the round that it follows, in milliseconds; 0: the first")
+    moment: int = Field(description="milliseconds since the Unix epoch")
+    feeds: list[str] = Field(description="in the order of the reports' prices")
+    answers: dict[str, str] = Field(description="the median of each feed that has one")
+    reports: list[JsonValue] = Field(description="as signed: prices are integers scaled by the feed's decimals")
+    hints: str = Field(description="0x-hex: for each feed, which report has the median; ff: none")
+
+
 class UnknownPairProblem(ProblemDocument):
     """The pair is not published here; `known` names those that are."""
 

@@ -64,6 +64,10 @@ class Aggregator(Protocol):
         """The record of the attempt that brought a round, as JSON. Raises `RecordNotFoundError`."""
         ...
 
+    async def update(self, group: str) -> bytes:
+        """The group's newest signed round as JSON. Raises `RecordNotFoundError` where none is young enough."""
+        ...
+
     async def ping(self) -> str: ...
 
     async def close(self) -> None: ...
@@ -109,6 +113,9 @@ class HttpAggregator:
 
     async def round(self, group: str, number: int) -> bytes:
         return await self._record(f"/v1/groups/{group}/rounds/{number}")
+
+    async def update(self, group: str) -> bytes:
+        return await self._record(f"/v1/groups/{group}/update")
 
     async def ping(self) -> str:
         started = time.perf_counter()

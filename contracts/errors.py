@@ -17,6 +17,7 @@ ContractError
 ├── KeyRefusedError            a key that cannot be read, or must not be used here
 │   └── DevelopmentKeyError
 ├── DeploymentMismatchError    what stands on the chain is not what the record, or the mode, says
+├── InvalidUpdateError         a signed update that is not what it says, or not for this contract
 ├── MalformedReportError       fields that cannot be hashed into a report
 ├── InvalidSignatureError      no signature, or one that the contract would refuse
 └── ArtifactError              an artifact is missing, or is not built from the sources beside it
@@ -150,6 +151,12 @@ class DeploymentMismatchError(ContractError):
     """What stands at the address is not what the record, the mode or the configuration says."""
 
     code = "deployment_mismatch"
+
+
+class InvalidUpdateError(ContractError):
+    """A signed update that is not what it says, or not for this contract: do not submit it."""
+
+    code = "invalid_update"
 
 
 class MalformedReportError(ContractError):

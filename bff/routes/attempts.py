@@ -8,9 +8,9 @@ from fastapi import APIRouter, Path, Response
 
 from bff import refusals
 from bff.catalogue import Catalogue
-from bff.documents import Attempt
+from bff.documents import Attempt, Update
 from bff.errors import AggregatorUnavailableError, RecordNotFoundError
-from bff.routes.answers import JSON, NO_CACHE
+from bff.routes.answers import JSON, NO_CACHE, NO_STORE
 from bff.upstream import Aggregator
 from core.problems import Problem, problem_responses
 
@@ -56,6 +56,27 @@ def attempts_router(catalogue: Catalogue, aggregator: Aggregator) -> APIRouter:
         except AggregatorUnavailableError as error:
             raise _unavailable(error) from error
         return Response(body, media_type=JSON, headers=NO_CACHE)
+
+    @router.get(
+        "/v1/groups/{group}/update",
+        response_model=Update,
+        responses=problem_responses(404, 422, 503),
+        summary="The newest signed round, to bring on chain yourself",
+    )
+    async def update(group: GroupName) -> Response:
+        """Calldata for the contract at `to`, with the reports that it is made of. Check it before you send it:
+        signatures, membership, a simulated call (`contracts.pull.verify` does). 404 `no_update` where no quorum signed
+        within the time for which the contract takes a round."""
+        name = group.lower()
+        if name not in catalogue.groups:
+            raise refusals.unknown_group(group, list(catalogue.groups))
+        try:
+            body = await aggregator.update(name)
+        except RecordNotFoundError as error:
+            raise Problem(404, "no_update", "No update", str(error)) from None
+        except AggregatorUnavailableError as error:
+            raise _unavailable(error) from error
+        return Response(body, media_type=JSON, headers=NO_STORE)
 
     return router
 

@@ -8,7 +8,7 @@ import time
 import httpx
 import pytest
 
-from bff.documents import Attempt, Feeds, Price, Prices, RefreshedPrice
+from bff.documents import Attempt, Feeds, Price, Prices, RefreshedPrice, Update
 from tests.support.bff import (
     ATTEMPT,
     BTC,
@@ -440,6 +440,13 @@ class TestRefresh:
         assert house.aggregator.asked == []
 
 
+UPDATE = (
+    '{"group":"majors","mode":"test","chain_id":31337,"to":"0x5FbDB2315678afecb367f032d93F642f64180aa3",'
+    '"function":"submitIfNewer","calldata":"0x01","previous_moment":0,"moment":10,"feeds":["BTC/USD"],'
+    '"answers":{"BTC/USD":"1.10"},"reports":[],"hints":"0x00"}'
+)
+
+
 class TestEvidence:
     RECORD = (
         '{"id":"0193f6a0c1b74e0f9d3c5a7b1e2d4f60","group":"majors","moment":1,"mode":"test",'
@@ -457,7 +464,11 @@ class TestEvidence:
 
     @pytest.mark.parametrize(
         ("path", "code"),
-        [("/v1/attempts/" + "9" * 32, "unknown_attempt"), ("/v1/groups/majors/rounds/9", "unknown_round")],
+        [
+            ("/v1/attempts/" + "9" * 32, "unknown_attempt"),
+            ("/v1/groups/majors/rounds/9", "unknown_round"),
+            ("/v1/groups/majors/update", "no_update"),
+        ],
     )
     async def test_a_record_that_is_not_kept(self, path, code):
         async with bff_house() as house:
@@ -465,7 +476,18 @@ class TestEvidence:
         body = problem_document(response)
         assert (response.status_code, body["code"], body["detail"]) == (404, code, "no such record is kept")
 
-    @pytest.mark.parametrize("path", [f"/v1/attempts/{ATTEMPT}", "/v1/groups/majors/rounds/7"])
+    async def test_a_signed_update_passes_byte_for_byte_and_is_not_cached(self):
+        path = "/v1/groups/majors/update"
+        records = {path: httpx.Response(200, text=UPDATE)}
+        async with bff_house(aggregator=FakeAggregator(records=records)) as house:
+            response = await house.client.get(path)
+        assert (response.status_code, response.text) == (200, UPDATE)
+        assert response.headers["cache-control"] == "no-store"
+        Update.model_validate_json(response.content)
+
+    @pytest.mark.parametrize(
+        "path", [f"/v1/attempts/{ATTEMPT}", "/v1/groups/majors/rounds/7", "/v1/groups/majors/update"]
+    )
     async def test_the_aggregator_is_down(self, path):
         async with bff_house(aggregator=FakeAggregator(down=True)) as house:
             response = await house.client.get(path)
@@ -575,6 +597,7 @@ class TestOpenApi:
             ("get", "/v1/feeds"): [],
             ("get", "/v1/attempts/{id}"): ["404", "422", "503"],
             ("get", "/v1/groups/{group}/rounds/{number}"): ["404", "422", "503"],
+            ("get", "/v1/groups/{group}/update"): ["404", "422", "503"],
         }
         for path, operations in paths.items():
             for operation in operations.values():
