@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,11 +20,10 @@ from contracts.fees import FeePolicy
 from contracts.readings import GroupState, Receipt
 from contracts.report import LocalSigner, bytes32
 from contracts.rpc import Rpc
-from contracts.transactions import TransactionSender, wait_receipt
+from contracts.transactions import Announce, TransactionSender, wait_receipt
 from core.errors import ConfigurationError
 from core.types import Feed, Group, Mode
 
-Announce = Callable[[str, str], None]
 ORACLE_GAS, ADAPTER_GAS = 5_000_000, 900_000
 
 

@@ -46,6 +46,9 @@ class Sent:
 Before = Callable[[Sent], Awaitable[None]]
 """Called with each transaction after it is signed and before any node has it: who must not forget it notes it here."""
 
+Announce = Callable[[str, str], None]
+"""Called with what a transaction does, in words, and its hash."""
+
 
 class TransactionSender:
     """One key's transactions. It keeps the nonce itself, so one key must have one sender.
