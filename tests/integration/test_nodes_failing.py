@@ -151,10 +151,10 @@ async def test_rounds_go_on_when_the_preferred_node_is_killed(node: Anvil, tmp_p
     async with contextlib.AsyncExitStack() as stack:
         async with proxied(node.url) as mortal:
             one = await hand(stack, node, tmp_path, urls=[mortal.url, node.url])
-            await one.round(100)
+            await one.round(1000)
             assert "eth_sendRawTransaction" in mortal.asked
-        _, receipt = await one.round(200)
-        assert (receipt.ok, await one.answer(), (await one.client.group_state("majors")).round) == (True, 200, 2)
+        _, receipt = await one.round(1010)
+        assert (receipt.ok, await one.answer(), (await one.client.group_state("majors")).round) == (True, 1010, 2)
 
 
 async def test_a_send_whose_answer_is_lost_is_given_to_the_other_node_and_done_once(
@@ -163,7 +163,7 @@ async def test_a_send_whose_answer_is_lost_is_given_to_the_other_node_and_done_o
     async with contextlib.AsyncExitStack() as stack:
         one = await hand(stack, node, tmp_path, urls=[first.url, node.url])
         first.loses_answers = True
-        flight, receipt = await one.round(100)
+        flight, receipt = await one.round(1000)
         assert (receipt.ok, len(flight.sent), await one.submitter.sender.used()) == (True, 1, 1)
         assert (await one.attempt(flight)).state is State.ACCEPTED
 
@@ -207,5 +207,5 @@ async def test_rounds_over_one_socket(kind: str, tmp_path: Path):
         node = await stack.enter_async_context(anvil("--ipc", str(path)))
         url = node.url.replace("http", "ws") if kind == "ws" else f"ipc://{path}"
         one = await hand(stack, node, tmp_path, urls=[url])
-        assert (await one.round(100))[1].ok
-        assert await one.answer() == 100
+        assert (await one.round(1000))[1].ok
+        assert await one.answer() == 1000

@@ -93,26 +93,26 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 async def test_a_consumer_brings_the_price_that_our_submitter_did_not(world: World):
     client = world.hand.client
-    await world.signed(100)
+    await world.signed(1000)
     update = await world.update()
     assert await verify(client, update)
     consumer = client.sender(CONSUMER)
     transaction = await consumer.send(update.to, bytes.fromhex(update.calldata[2:]), gas=2_000_000)
     assert (await client.wait_receipt(transaction, 5)).ok
-    assert await world.hand.answer() == 100
+    assert await world.hand.answer() == 1000
     assert not await verify(client, update)  # it stands there already
 
 
 async def test_an_update_that_was_overtaken_is_no_news(world: World):
-    await world.signed(100)
+    await world.signed(1000)
     update = await world.update()
-    await world.hand.round(200)
+    await world.hand.round(1010)
     assert not await verify(world.hand.client, update)
 
 
 async def test_an_update_that_was_tampered_with_is_found_out(world: World):
     client = world.hand.client
-    reports = await world.signed(100)
+    reports = await world.signed(1000)
     good = await world.update()
 
     def but(**changes: object) -> SignedUpdate:
@@ -127,9 +127,9 @@ async def test_an_update_that_was_tampered_with_is_found_out(world: World):
         group_hash=state.group_hash,
         previous_moment=0,
         moment=good.moment,
-        prices=(100,),
+        prices=(1000,),
     )
-    broken = msgspec.structs.replace(reports[0], prices=(101,))
+    broken = msgspec.structs.replace(reports[0], prices=(1001,))
     for update in (
         but(chain_id=1),
         but(to="0x" + "ab" * 20),
@@ -150,7 +150,7 @@ async def test_an_update_that_was_tampered_with_is_found_out(world: World):
 
 
 async def test_what_the_contract_refuses_is_named(world: World):
-    await world.signed(100)
+    await world.signed(1000)
     update = await world.update()
     await world.hand.node.call("evm_increaseTime", 300)
     await world.hand.node.mine()
@@ -160,14 +160,14 @@ async def test_what_the_contract_refuses_is_named(world: World):
 
 async def test_the_newest_signed_round_is_offered_and_none_that_is_too_old_or_was_refused(world: World):
     assert await world.updates.newest(GROUP) is None
-    await world.signed(100)
+    await world.signed(1000)
     first = await world.update()
-    await world.hand.round(150)
-    await world.signed(200)
-    await world.signed(300, code=FailureReason.ROUND_REFUSED)
+    await world.hand.round(1005)
+    await world.signed(1010)
+    await world.signed(1020, code=FailureReason.ROUND_REFUSED)
     second = await world.update()
     assert second.moment > first.moment
-    assert second.reports[0].prices == (200,)
+    assert second.reports[0].prices == (1010,)
     later = FixedClock(SystemClock().now_ms() + GROUP.max_age_ms + 1_000)
     assert await Updates(world.hand.client, world.hand.recorder, {}, later).newest(GROUP) is None
     empty = Recorder(MemoryStore(), "d", Metrics(CollectorRegistry()), LOG)

@@ -52,7 +52,7 @@ async def one(stack: contextlib.AsyncExitStack, node: Anvil, tmp_path: Path) -> 
 
 async def test_a_stuck_transaction_is_pushed_at_its_nonce_and_one_of_the_two_is_mined(one: Hand):
     await one.node.stop_mining()
-    flight = await one.flight(100)
+    flight = await one.flight(1000)
     await one.send(flight)
     waiting = asyncio.create_task(one.submitter.receipt(flight, one.note, 5))
     await until(lambda: len(flight.sent) >= 3)
@@ -64,22 +64,22 @@ async def test_a_stuck_transaction_is_pushed_at_its_nonce_and_one_of_the_two_is_
     assert len({sent.nonce for sent in flight.sent}) == 1
     caps = [sent.fees.cap for sent in reversed(flight.sent)]
     assert all(later >= earlier * 1.25 for earlier, later in itertools.pairwise(caps))
-    assert await one.answer() == 100
+    assert await one.answer() == 1000
 
 
 async def test_when_the_round_moved_on_the_next_one_takes_the_stuck_ones_place_with_fresh_calldata(one: Hand):
     await one.node.stop_mining()
-    first = await one.flight(100)
+    first = await one.flight(1000)
     await one.send(first)
     with pytest.raises(ReceiptTimeoutError):
         await one.submitter.receipt(first, one.note, 0.1)
-    second = await one.flight(200)
+    second = await one.flight(1010)
     await one.send(second)
     assert second.nonce == first.nonce
     assert await one.node.pool() == 1
     await one.node.mine()
     assert (await one.submitter.receipt(second, one.note, 5)).ok
-    assert (await one.answer(), (await one.client.group_state("majors")).round) == (200, 1)
+    assert (await one.answer(), (await one.client.group_state("majors")).round) == (1010, 1)
 
 
 async def test_when_another_relayers_round_came_first_the_stuck_one_is_given_up_and_its_nonce_used_again(
@@ -88,24 +88,24 @@ async def test_when_another_relayers_round_came_first_the_stuck_one_is_given_up_
     other = await hand(stack, one.node, tmp_path, RELAYERS[1])
     await one.node.call("anvil_setNextBlockBaseFeePerGas", hex(GWEI))
     await one.node.mine()
-    stuck = await one.flight(100)
+    stuck = await one.flight(1000)
     await one.node.stop_mining()
     await one.send(stuck)
     await one.node.call("anvil_dropTransaction", stuck.hashes[0])  # no block maker wants it
     await one.node.call("evm_setAutomine", True)
-    await other.round(150)
+    await other.round(1005)
     with pytest.raises((AttemptFailedError, RoundRefusedError)) as caught:
         await one.submitter.receipt(stuck, one.note, 2)
     assert isinstance(caught.value, AttemptFailedError)
     assert caught.value.reason == FailureReason.OVERTAKEN
-    following, receipt = await one.round(300)
-    assert (following.nonce, receipt.ok, await one.answer()) == (stuck.nonce, True, 300)
+    following, receipt = await one.round(1020)
+    assert (following.nonce, receipt.ok, await one.answer()) == (stuck.nonce, True, 1020)
 
 
 async def test_a_bump_never_goes_beyond_the_cap(stack: contextlib.AsyncExitStack, node: Anvil, tmp_path: Path):
     one = await hand(stack, node, tmp_path, replace_after_s=0.1, policy=FeePolicy(max_fee=4 * GWEI))
     await node.stop_mining()
-    flight = await one.flight(100)
+    flight = await one.flight(1000)
     await one.send(flight)
     with pytest.raises(ReceiptTimeoutError):
         await one.submitter.receipt(flight, one.note, 1.2)
@@ -116,15 +116,16 @@ async def test_a_bump_never_goes_beyond_the_cap(stack: contextlib.AsyncExitStack
 
 async def test_a_base_fee_that_rises_above_what_was_offered_is_followed(one: Hand):
     await one.node.stop_mining()
-    flight = await one.flight(100)
+    flight = await one.flight(1000)
     await one.send(flight)
     first = flight.sent[0].fees.cap
     await one.node.call("anvil_setNextBlockBaseFeePerGas", hex(first + GWEI))
     await one.node.mine()  # an empty block: nobody can pay that
     one.submitter.sender._fees.forget()
     waiting = asyncio.create_task(one.submitter.receipt(flight, one.note, 5))
-    await until(lambda: len(flight.sent) >= 2)
-    await one.node.mine()
+    while not waiting.done():
+        await asyncio.sleep(0.05)
+        await one.node.mine()
     assert (await waiting).ok
     assert flight.sent[0].fees.cap > first + GWEI
 
@@ -134,18 +135,18 @@ async def test_a_base_fee_that_rises_above_what_was_offered_is_followed(one: Han
 
 async def test_out_of_funds(one: Hand):
     await one.node.call("anvil_setBalance", one.submitter.address, "0x1")
-    flight = await one.flight(100)
+    flight = await one.flight(1000)
     with pytest.raises(OutOfFundsError, match="send it more"):
         await one.submitter.send(flight, one.note)
     await one.node.call("anvil_setBalance", one.submitter.address, hex(10**20))
-    assert (await one.round(101))[1].ok
+    assert (await one.round(1001))[1].ok
 
 
 async def test_nonce_too_low_when_the_key_was_used_elsewhere(one: Hand):
-    await one.round(100)
+    await one.round(1000)
     elsewhere = one.client.sender(RELAYERS[0])
     await one.client.wait_receipt(await elsewhere.send(one.submitter.address, b"", gas=21_000), 5)
-    flight, receipt = await one.round(101)
+    flight, receipt = await one.round(1001)
     assert (flight.nonce, receipt.ok) == (2, True)
 
 
@@ -154,7 +155,7 @@ async def test_underpriced_when_a_forgotten_transaction_has_the_nonce(one: Hand)
     forgotten = one.client.sender(RELAYERS[0])
     await forgotten.send(one.submitter.address, b"", gas=21_000)
     one.submitter.sender._nonce = 0  # two processes with one key: the pool has the other's at this nonce
-    flight = await one.flight(100)
+    flight = await one.flight(1000)
     await one.send(flight)
     assert flight.nonce == 1
     await one.node.mine()
@@ -163,7 +164,7 @@ async def test_underpriced_when_a_forgotten_transaction_has_the_nonce(one: Hand)
 
 async def test_already_known(one: Hand):
     await one.node.stop_mining()
-    flight = await one.flight(100)
+    flight = await one.flight(1000)
     await one.send(flight)
     await one.submitter.sender.again(flight.sent[0])
     assert await one.node.pool() == 1
@@ -176,7 +177,7 @@ async def test_already_known(one: Hand):
 
 async def test_reverted_in_its_block(one: Hand, stack: contextlib.AsyncExitStack, tmp_path: Path):
     other = await hand(stack, one.node, tmp_path, RELAYERS[1])
-    mine, theirs = await one.flight(100), await other.flight(101)
+    mine, theirs = await one.flight(1000), await other.flight(1001)
     await one.node.stop_mining()
     await other.send(theirs)
     await one.submitter.send(mine, one.note)
@@ -217,7 +218,7 @@ async def test_two_aggregators_a_hundred_rounds_a_hundred_accepted_transactions(
         previous, moment = state.last_moment, state.last_moment + 10 or 0
         moment = max(moment, int(time.time() * 100) * 10 - 1_000)
         both = (one, two) if number % 2 else (two, one)
-        outcomes += await asyncio.gather(*(submit(by, 100 + number) for by in both))
+        outcomes += await asyncio.gather(*(submit(by, 1000 + number) for by in both))
     assert outcomes.count("accepted") == 100
     assert (await one.client.group_state("majors")).round == 100
     assert sum(won.values()) == 100
@@ -229,8 +230,8 @@ async def test_the_second_of_two_in_one_block_pays_for_an_early_revert_only(
     one: Hand, stack: contextlib.AsyncExitStack, tmp_path: Path
 ):
     two = await hand(stack, one.node, tmp_path, RELAYERS[1])
-    await one.round(99)
-    first, second = await one.flight(100), await two.flight(100)
+    await one.round(999)
+    first, second = await one.flight(1000), await two.flight(1000)
     await one.node.stop_mining()
     await one.submitter.simulate(first)
     await one.send(first)
@@ -248,7 +249,7 @@ async def test_the_second_of_two_in_one_block_pays_for_an_early_revert_only(
 
 
 async def test_a_round_is_settled_when_it_has_its_confirmations(one: Hand):
-    flight, _ = await one.round(100)
+    flight, _ = await one.round(1000)
     await one.tracker.look()
     assert not (await one.attempt(flight)).settled
     await one.node.mine(2)
@@ -262,7 +263,7 @@ async def test_a_round_is_settled_by_the_chains_own_word(
     word: str, stack: contextlib.AsyncExitStack, node: Anvil, tmp_path: Path
 ):
     one = await hand(stack, node, tmp_path, confirmations=word)
-    flight, receipt = await one.round(100)
+    flight, receipt = await one.round(1000)
     while await one.client.settled_block(word) < receipt.block_number:
         await one.tracker.look()
         assert not (await one.attempt(flight)).settled
@@ -273,7 +274,7 @@ async def test_a_round_is_settled_by_the_chains_own_word(
 
 async def test_a_reorg_that_drops_the_transaction_puts_it_back(one: Hand):
     await one.node.mine(3)
-    flight, receipt = await one.round(100)
+    flight, receipt = await one.round(1000)
     await one.node.stop_mining()
     await one.node.call("anvil_rollback", 1)
     await one.node.call("anvil_dropAllTransactions")
@@ -283,7 +284,7 @@ async def test_a_reorg_that_drops_the_transaction_puts_it_back(one: Hand):
     await one.node.mine()
     await one.tracker.look()
     record = await one.attempt(flight)
-    assert (record.state, record.transaction, await one.answer()) == (State.ACCEPTED, receipt.transaction, 100)
+    assert (record.state, record.transaction, await one.answer()) == (State.ACCEPTED, receipt.transaction, 1000)
     assert record.block_hash != receipt.block_hash or record.block == receipt.block_number
     await one.node.mine(3)
     await one.tracker.look()
@@ -292,8 +293,8 @@ async def test_a_reorg_that_drops_the_transaction_puts_it_back(one: Hand):
 
 async def test_two_rounds_that_a_reorg_drops_are_both_put_back_in_their_order(one: Hand):
     await one.node.mine(3)
-    first, _ = await one.round(100)
-    second, _ = await one.round(200)
+    first, _ = await one.round(1000)
+    second, _ = await one.round(1010)
     await one.node.stop_mining()
     await one.node.call("anvil_rollback", 2)
     await one.node.call("anvil_dropAllTransactions")
@@ -302,11 +303,11 @@ async def test_two_rounds_that_a_reorg_drops_are_both_put_back_in_their_order(on
     await one.node.mine()
     await one.tracker.look()
     assert [(await one.attempt(each)).state for each in (first, second)] == [State.ACCEPTED] * 2
-    assert (await one.answer(), (await one.client.group_state("majors")).round) == (200, 2)
+    assert (await one.answer(), (await one.client.group_state("majors")).round) == (1010, 2)
 
 
 async def test_a_reorg_that_moves_the_transaction_to_another_block_is_followed(one: Hand):
-    flight, receipt = await one.round(100)
+    flight, receipt = await one.round(1000)
     await one.node.mine(2)
     raw = {sent.transaction: sent.raw for sent in flight.sent}[receipt.transaction]
     await one.node.call("anvil_reorg", 3, [[raw, 1]])
@@ -324,22 +325,22 @@ async def test_a_reorg_that_leaves_a_newer_round_standing_retires_the_dropped_on
 ):
     two = await hand(stack, one.node, tmp_path, RELAYERS[1])
     await one.node.mine(3)
-    flight, _ = await one.round(100)
+    flight, _ = await one.round(1000)
     await one.node.call("anvil_rollback", 1)
     await one.node.call("anvil_dropAllTransactions")
     await asyncio.sleep(0.02)
-    await two.round(200)
+    await two.round(1010)
     await one.tracker.look()
     record = await one.attempt(flight)
     assert (record.state, record.code, record.round) == (State.FAILED, FailureReason.REORGED, None)
-    assert (await one.answer(), await one.node.pool(), len(one.tracker)) == (200, 0, 0)
-    following, receipt = await one.round(300)  # the nonce that the reorg gave back is used
+    assert (await one.answer(), await one.node.pool(), len(one.tracker)) == (1010, 0, 0)
+    following, receipt = await one.round(1020)  # the nonce that the reorg gave back is used
     assert (following.nonce, receipt.ok) == (flight.nonce, True)
 
 
 async def test_a_block_that_comes_after_the_wait_makes_the_attempt_accepted(one: Hand):
     await one.node.stop_mining()
-    flight = await one.flight(100)
+    flight = await one.flight(1000)
     await one.send(flight)
     with pytest.raises(ReceiptTimeoutError):
         await one.submitter.receipt(flight, one.note, 0.1)
@@ -362,7 +363,7 @@ async def test_after_a_crash_between_send_and_receipt_a_restart_finds_out_and_se
     mined: bool, one: Hand, stack: contextlib.AsyncExitStack, tmp_path: Path
 ):
     await one.node.stop_mining()
-    flight = await one.flight(100)
+    flight = await one.flight(1000)
     await one.send(flight)  # … and the process ends here
     if mined:
         await one.node.mine()
@@ -374,7 +375,7 @@ async def test_after_a_crash_between_send_and_receipt_a_restart_finds_out_and_se
     else:
         assert (record.state, record.code) == (State.FAILED, FailureReason.NOT_CONFIRMED)
         assert await one.node.pool() == 1
-    following = await again.flight(200)
+    following = await again.flight(1010)
     await again.send(following)
     assert following.nonce == (flight.nonce + 1 if mined else flight.nonce)
     assert await one.node.pool() == 1
@@ -387,7 +388,7 @@ async def test_after_a_crash_between_send_and_receipt_a_restart_finds_out_and_se
 async def test_after_a_crash_before_the_send_a_restart_knows_that_nothing_was_sent(
     one: Hand, stack: contextlib.AsyncExitStack, tmp_path: Path
 ):
-    flight = await one.flight(100)
+    flight = await one.flight(1000)
 
     async def crash(_: object) -> None:
         await one.note(flight)
@@ -399,7 +400,7 @@ async def test_after_a_crash_before_the_send_a_restart_knows_that_nothing_was_se
     await again.tracker.recover(["majors"])
     record = await again.attempt(flight)
     assert (record.state, record.code, len(again.tracker)) == (State.FAILED, FailureReason.NOT_CONFIRMED, 0)
-    assert (await again.round(200))[0].nonce == flight.nonce
+    assert (await again.round(1010))[0].nonce == flight.nonce
 
 
 # ------------------------------------------------------------------------------------------------ legacy, speed
@@ -422,7 +423,7 @@ async def test_a_chain_without_eip_1559():
 async def test_from_signed_reports_to_receipt_within_fifteen_milliseconds(one: Hand):
     times = []
     for number in range(40):
-        flight = await one.flight(100 + number)
+        flight = await one.flight(1000 + number)
         started = time.perf_counter()
         await one.send(flight)
         await one.submitter.receipt(flight, one.note, 5)
