@@ -22,6 +22,8 @@ from contracts.report import Signer
 from contracts.transactions import Sent
 from core.logs import Logger
 
+TRANSFER_GAS = 21_000
+
 
 class Submitter:
     """Simulates, sends, replaces, and awaits receipts. Make one for each key: it owns the key's nonce.
@@ -133,6 +135,21 @@ class Submitter:
                     "was quicker, or the group changed after the simulation"
                 )
             return receipt
+
+    async def cancel(self, flight: Flight) -> bool:
+        """Free the nonce of a flight that was given up, by a transfer of nothing to ourselves in its place.
+
+        False when something newer has the place already. Raises `RpcUnavailableError`.
+        """
+        if not self.airborne(flight):
+            return False
+        try:
+            sent = await self.sender.place(self.address, b"", gas=TRANSFER_GAS, over=flight.sent[0])
+        except TransactionFailedError as error:
+            self._log.warning("not_cancelled", attempt=flight.attempt, because=str(error))
+            return False
+        self._log.warning("cancelled", attempt=flight.attempt, transaction=sent.transaction, nonce=sent.nonce)
+        return True
 
     async def _push(self, flight: Flight, note: Note) -> bool:
         """Offer more for a transaction that no block takes. False when its nonce is used by now."""

@@ -1,7 +1,7 @@
 """Watches what was sent until it is settled: late blocks, reorgs, and what a former life of this process left behind.
 
 A transaction that a reorg dropped is sent again, the same bytes, unless a newer round stands in its place: then its
-attempt is retired. Nothing is ever signed here, so nothing can be sent twice.
+attempt is retired. No round is ever signed here, so none can be sent twice.
 """
 
 from __future__ import annotations
@@ -18,13 +18,15 @@ from aggregator.edges import Flight, SubmittingChain
 from aggregator.metrics import Metrics
 from aggregator.recorder import Recorder
 from aggregator.submitter import Submitter
-from contracts.errors import ContractError, NonceUsedError, RoundRefusedError
+from contracts.errors import ContractError, NonceUsedError, RoundRefusedError, TransactionFailedError
 from contracts.readings import Receipt
 from contracts.transactions import Sent
 from core.clock import Clock
 from core.logs import Logger
 
 MAX_WATCHED = 1_000
+CANCEL_AFTER_MS = 60_000
+"""After its moment, when a round that was given up still waits in a pool and no later one took its place."""
 FORMER_ATTEMPTS = 64
 """Of each group, how many of its newest attempts are looked at after a restart."""
 
@@ -34,6 +36,7 @@ class _Watched:
     record: AttemptRecord
     flight: Flight
     in_block: bool = False
+    cancelled: bool = False
 
 
 class Tracker:
@@ -50,12 +53,14 @@ class Tracker:
         clock: Clock,
         metrics: Metrics,
         logger: Logger,
+        cancel_after_ms: int = CANCEL_AFTER_MS,
     ) -> None:
         self._chain = chain
         self._submitter = submitter
         self._recorder = recorder
         self._confirmations = confirmations
         self._poll_s = poll_s
+        self._cancel_after_ms = cancel_after_ms
         self._clock = clock
         self._metrics = metrics
         self._log = logger
@@ -102,10 +107,18 @@ class Tracker:
             if (fees := await self._chain.find_fees(transaction)) is not None:
                 flight.sent.append(Sent(transaction, record.nonce or 0, fees))
         if not flight.sent:  # no node has ever seen it, or it was dropped long ago
+            if record.state is State.ACCEPTED:
+                await self._perhaps_reorged(record)
             return
         self.watch(record, flight)
         if await self._submitter.sender.used() <= flight.nonce:
             self._submitter.adopt(flight)
+
+    async def _perhaps_reorged(self, record: AttemptRecord) -> None:
+        """Of an accepted round that no node knows the transaction of: gone, where the contract stands before it."""
+        if (await self._chain.group_state(record.group)).last_moment < record.moment:
+            watched = _Watched(record, Flight(record.id, record.group, record.previous_moment or 0, record.moment, b""))
+            self._gone(watched, "it happened while this service was down")
 
     async def run(self) -> None:
         """Look every `poll_s` while there is something to watch, for ever."""
@@ -137,12 +150,20 @@ class Tracker:
         watched.in_block = False
         for transaction in flight.hashes:
             if await self._chain.find_fees(transaction) is not None:
-                return  # it waits for a block
+                await self._wait(watched)
+                return
         if await self._submitter.sender.used() > flight.nonce:
             self._submitter.landed(flight)
             self._gone(watched, "another transaction has its nonce")
-        else:
+        elif watched.record.state is State.ACCEPTED:
             await self._put_back(watched)
+        # else it was given up, and its nonce waits for the group's next round, or has that already
+
+    async def _wait(self, watched: _Watched) -> None:
+        """It is in a pool. Given up and grown old, it only blocks what comes after it: other groups use the key too."""
+        old = self._clock.now_ms() - watched.flight.moment > self._cancel_after_ms
+        if watched.record.state is State.FAILED and old and not watched.cancelled:
+            watched.cancelled = await self._submitter.cancel(watched.flight)
 
     def _mined(self, watched: _Watched, receipt: Receipt, settled: int) -> None:
         watched.in_block = True
@@ -180,6 +201,9 @@ class Tracker:
             await self._submitter.sender.again(flight.sent[0])
         except NonceUsedError as error:
             self._retire(watched, str(error))
+        except TransactionFailedError as error:
+            # most likely a newer one of ours has its nonce and waits for a block: then the nonce will tell
+            self._log.warning("not_put_back", attempt=watched.record.id, because=str(error))
         else:
             self._submitter.adopt(flight)
             self._reorg(watched, "put_back", "sent again")

@@ -23,6 +23,7 @@ from broker.memory import MemoryBus
 from broker.rabbitmq import RabbitBus
 from contracts.client import OracleClient
 from contracts.deployments import DeploymentRecord, read_record
+from contracts.errors import RpcUnavailableError
 from contracts.fees import GWEI, FeePolicy
 from contracts.keys import is_keystore, read_key, refuse_development_key
 from contracts.report import LocalSigner
@@ -252,9 +253,23 @@ async def run_aggregator(settings: Settings, *, bus: Bus | None = None, announce
             logger=get_logger(own.name, mode),
             submission=settings.chain.submission,
         )
+        _watch_nodes(ops, chain)
         port = await stack.enter_async_context(serve(service.app, own.host, own.port, own.name))
         announce(own.name, port)
         await service.run()
+
+
+def _watch_nodes(ops: Ops, chain: OracleClient) -> None:
+    """Let `/health` name each of several nodes that fails, while another answers."""
+
+    async def check() -> str:
+        health = chain.rpc.health()
+        if ill := {url: state for url, state in health.items() if state != "up"}:
+            raise RpcUnavailableError("; ".join(f"{url}: {state}" for url, state in ill.items()))
+        return f"{len(health)} of {len(health)} up"
+
+    if len(chain.rpc.health()) > 1:
+        ops.depend("nodes", check, required=False)
 
 
 async def run_bff(settings: Settings, *, announce: Announce = _quiet) -> None:
@@ -276,6 +291,7 @@ async def run_bff(settings: Settings, *, announce: Announce = _quiet) -> None:
             logger=get_logger("bff", mode),
             token=token,
         )
+        _watch_nodes(ops, chain)
         port = await stack.enter_async_context(serve(service.app, own.host, own.port, "bff"))
         announce("bff", port)
         await service.run()

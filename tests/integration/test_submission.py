@@ -8,12 +8,14 @@ import itertools
 import statistics
 import time
 from collections.abc import AsyncIterator
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from aggregator.attempts import FailureReason, State
-from aggregator.errors import AttemptFailedError
+from aggregator.errors import AttemptFailedError, LowBalanceError
+from aggregator.purse import Purse
 from contracts import LocalSigner
 from contracts.errors import (
     NonceUsedError,
@@ -24,7 +26,7 @@ from contracts.errors import (
 )
 from contracts.fees import GWEI, FeePolicy
 from contracts.transactions import TransactionSender, wait_receipt
-from tests.support.submission import RELAYERS, Anvil, Hand, anvil, hand
+from tests.support.submission import LOG, RELAYERS, Anvil, Hand, anvil, hand
 from tests.support.wait import until
 
 pytestmark = pytest.mark.needs_anvil
@@ -355,6 +357,28 @@ async def test_a_block_that_comes_after_the_wait_makes_the_attempt_accepted(one:
     assert (record.state, record.round, record.code) == (State.ACCEPTED, 1, None)
 
 
+async def test_a_round_that_was_given_up_does_not_block_the_key_for_ever(
+    stack: contextlib.AsyncExitStack, node: Anvil, tmp_path: Path
+):
+    one = await hand(stack, node, tmp_path, cancel_after_ms=-60_000)
+    await node.stop_mining()
+    flight = await one.flight(1000)
+    await one.send(flight)
+    failed = one.record(flight, State.CONFIRMING, 1).failed(FailureReason.NOT_CONFIRMED, "late", 1)
+    one.recorder.keep(failed)
+    one.tracker.watch(failed, flight)
+    await one.tracker.look()
+    await one.tracker.look()
+    assert await node.pool() == 1
+    await node.mine()
+    await one.tracker.look()
+    assert ((await one.attempt(flight)).state, len(one.tracker)) == (State.FAILED, 0)
+    assert (await one.client.group_state("majors")).round == 0
+    await node.call("evm_setAutomine", True)
+    following, receipt = await one.round(1010)
+    assert (following.nonce, receipt.ok) == (flight.nonce + 1, True)
+
+
 # ------------------------------------------------------------------------------------------------ crash
 
 
@@ -401,6 +425,35 @@ async def test_after_a_crash_before_the_send_a_restart_knows_that_nothing_was_se
     record = await again.attempt(flight)
     assert (record.state, record.code, len(again.tracker)) == (State.FAILED, FailureReason.NOT_CONFIRMED, 0)
     assert (await again.round(1010))[0].nonce == flight.nonce
+
+
+async def test_a_round_that_a_reorg_took_while_the_service_was_down_is_found_missing(
+    one: Hand, stack: contextlib.AsyncExitStack, tmp_path: Path
+):
+    await one.node.mine(3)
+    flight, _ = await one.round(1000)
+    await one.recorder.note(await one.attempt(flight))
+    await one.node.call("anvil_rollback", 1)
+    await one.node.call("anvil_dropAllTransactions")
+    again = await hand(stack, one.node, tmp_path, store=one.store)
+    await again.tracker.recover(["majors"])
+    record = await again.attempt(flight)
+    assert (record.state, record.code, len(again.tracker)) == (State.FAILED, FailureReason.REORGED, 0)
+
+
+# ------------------------------------------------------------------------------------------------ the purse
+
+
+async def test_a_low_balance_is_warned_of_before_it_is_none(one: Hand):
+    purse = Purse(one.submitter.sender, low=Decimal("0.05"), poll_s=0.01, metrics=one.metrics, logger=LOG)
+    assert await purse.check() == "not read yet"
+    assert await purse.look() == 1_000_000
+    assert await purse.check() == "1000000"
+    await one.node.call("anvil_setBalance", one.submitter.address, hex(4 * 10**16))
+    assert await purse.look() == Decimal("0.04")
+    assert one.metrics.balance._value.get() == 0.04
+    with pytest.raises(LowBalanceError, match="send it more"):
+        await purse.check()
 
 
 # ------------------------------------------------------------------------------------------------ legacy, speed

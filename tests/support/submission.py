@@ -189,6 +189,7 @@ async def hand(
     replace_after_s: float = 5,
     confirmations: int | str = 3,
     policy: FeePolicy | None = None,
+    cancel_after_ms: int = 60_000,
 ) -> Hand:
     """A submitter with everything around it; the contract is deployed where it is not there yet."""
     record = await deploy(
@@ -214,5 +215,6 @@ async def hand(
         clock=SystemClock(),
         metrics=metrics,
         logger=LOG,
+        cancel_after_ms=cancel_after_ms,
     )
     return Hand(node, client, submitter, store, recorder, tracker, metrics)
