@@ -1,4 +1,5 @@
 """Commands on keys: make one, encrypted; show whose it is."""
+# ruff: noqa: PLC0415 - commands import what they run when they run: see `fairmark.cli.app`
 
 from __future__ import annotations
 
@@ -9,9 +10,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from contracts.errors import KeyRefusedError
-from contracts.keys import encrypt, is_keystore, keystore_address, new_key, read_key
-from contracts.report import LocalSigner
 from core.errors import StartError
 from fairmark.cli.app import app
 
@@ -28,20 +26,23 @@ PasswordFile = Annotated[
 @keys_app.command("new")
 def keys_new(files: KeyFiles, password_file: PasswordFile = None) -> None:
     """Make a key for each of FILES, written as an encrypted keystore that wallets read too, and print the addresses."""
+    from contracts.keys import encrypt, new_key
+    from contracts.report import LocalSigner
+
     for file in files:
         if file.exists():
             raise StartError(f"{file} exists: a key is never overwritten; name another file")
     password = _password(password_file, confirm=True)
     for file in files:
-        _write_new(file, password)
+        key = new_key()
+        _write_new(file, encrypt(key, password))
+        typer.echo(LocalSigner(key).address)
 
 
-def _write_new(file: Path, password: str) -> None:
-    key = new_key()
+def _write_new(file: Path, keystore: str) -> None:
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as out:
-        out.write(encrypt(key, password))
-    typer.echo(LocalSigner(key).address)
+        out.write(keystore)
     Console(stderr=True).print(
         f"written to {file}, encrypted; without its password the key is lost for good", highlight=False, soft_wrap=True
     )
@@ -54,6 +55,10 @@ def keys_show(
     verify: Annotated[bool, typer.Option("--verify", help="Open the keystore, to see that the password fits.")] = False,
 ) -> None:
     """Print the address of the key in FILE. The key itself is never printed."""
+    from contracts.errors import KeyRefusedError
+    from contracts.keys import is_keystore, keystore_address, read_key
+    from contracts.report import LocalSigner
+
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

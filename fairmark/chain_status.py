@@ -1,0 +1,66 @@
+"""What stands on the chain, printed."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import typer
+
+from contracts.client import OracleClient
+from contracts.readings import GroupReading
+from contracts.report import LocalSigner
+from core.errors import ConfigurationError
+from core.settings import Settings
+from fairmark import assemble
+from fairmark.governing import reporters_of, standing
+from fairmark.plan import changes
+
+WEI = Decimal(10**18)
+
+
+async def status(settings: Settings) -> bool:
+    """Print it; whether it stands as configured. Raises as `assemble.chain_client` does."""
+    async with assemble.chain_client(settings, settings.named_mode()) as client:
+        record = client.record
+        head = await client.block_number()
+        for url, health in client.rpc.health().items():
+            typer.echo(f"node {url}: {health}")
+        typer.echo(f"chain {record.chain_id} at block {head}")
+        typer.echo(f"FairmarkOracle ({record.mode}) at {record.address}, since block {record.block_number}")
+        pending = await client.pending_owner()
+        offered = "" if int(pending, 16) == 0 else f", offered to {pending}"
+        typer.echo(f"owner {await client.owner()}{offered}; {len(record.adapters)} adapters")
+        as_configured = True
+        for name in settings.groups:
+            as_configured = await _group(settings, client, name, head) and as_configured
+        await _balances(settings, client)
+        return as_configured
+
+
+async def _group(settings: Settings, client: OracleClient, name: str, head: int) -> bool:
+    state = await standing(client, name)
+    if state is None:
+        typer.echo(f"group {name}: not on chain; run `fairmark deploy`")
+        return False
+    reading: GroupReading = await client.read_group(name)
+    paused = ", PAUSED" if state.paused else ""
+    age = f", {head - state.accepted_block} blocks ago" if state.round else ""
+    typer.echo(
+        f"group {name}: version {state.version}, round {state.round}{age}, {len(reading.answers)} of "
+        f"{len(reading.pairs)} feeds answered, {state.threshold} of {len(state.signers)} reporters needed{paused}"
+    )
+    found = changes(state, settings.group(name), reporters_of(settings, name))
+    for change in found:
+        typer.echo(f"  differs: {change}")
+    return not found
+
+
+async def _balances(settings: Settings, client: OracleClient) -> None:
+    for role, key in (("submitter", assemble.aggregator_key), ("deployer", assemble.deployer_key)):
+        try:
+            address = LocalSigner(key(settings)).address
+        except ConfigurationError:
+            continue  # that key lives on another machine
+        balance = Decimal(await client.rpc.quantity("eth_getBalance", address, "latest")) / WEI
+        low = ", LOW" if role == "submitter" and balance < settings.chain.submission.low_balance else ""
+        typer.echo(f"{role} {address}: balance {balance:f}{low}")
