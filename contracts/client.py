@@ -20,7 +20,8 @@ from contracts.errors import (
 )
 from contracts.fees import FeePolicy, Fees, fees_of
 from contracts.readings import Answer, AnswerStatus, FeedOnChain, GroupReading, GroupState, Receipt
-from contracts.report import DOMAIN_VERSION, Domain, LocalSigner, Signer, bytes32, pack_prices, split_signature
+from contracts.report import DOMAIN_VERSION, Domain, LocalSigner, Signer, bytes32, recover_reporter
+from contracts.rounds import SignerSet, gas_bound, pack_round
 from contracts.rpc import Rpc
 from contracts.transactions import Before, Sent, TransactionSender, find_receipt, wait_any, wait_receipt
 from core.median import from_scaled
@@ -29,6 +30,8 @@ from core.types import Deployment, Mode, Pair, SignedReport
 SIMULATE_AT = "pending"
 """A simulation sees the time of the block it would be mined in. At `latest` it would see the last block's, and on a
 chain that was idle for more than 30 s every moment would lie in the future."""
+KNOWN_SETS = 256
+"""Versions of groups that a client remembers."""
 
 
 class OracleClient:
@@ -41,6 +44,7 @@ class OracleClient:
         self.mode = mode
         self.deployment = Deployment(chain_id=record.chain_id, address=record.address, block_hash=record.block_hash)
         self.domain = Domain(mode, record.chain_id, record.address)
+        self._sets: dict[str, SignerSet] = {}
         self.abi: Abi = artifacts.load("FairmarkOracle").abi
 
     @classmethod
@@ -91,24 +95,17 @@ class OracleClient:
     async def group_state(self, group: str) -> GroupState:
         """One call. Raises `CallRevertedError` named `UnknownGroup`, or `RpcUnavailableError`."""
         (info,) = await self._read("groupInfo", bytes32(group))
-        (_, version, group_hash, round_, moment, block, threshold, f, max_age_ms, paused, timestamp, signers, feeds) = (
-            info
+        state = _state(group, info)
+        self._sets[state.group_hash] = SignerSet(
+            number=state.number,
+            place=state.set_place,
+            signers=state.signers,
+            feeds=len(state.feeds),
+            least=max(feed.min_contributors for feed in state.feeds),
         )
-        return GroupState(
-            group=group,
-            group_hash="0x" + group_hash.hex(),
-            version=version,
-            last_moment=moment,
-            round=round_,
-            accepted_block=block,
-            paused=paused,
-            threshold=threshold,
-            f=f,
-            max_age_ms=max_age_ms,
-            signers=tuple(to_checksum_address(signer) for signer in signers),
-            feeds=tuple(FeedOnChain(_pair(id_), *rest) for id_, *rest in feeds),
-            block_timestamp=timestamp,
-        )
+        while len(self._sets) > KNOWN_SETS:
+            self._sets.pop(next(iter(self._sets)))
+        return state
 
     async def read_group(self, group: str) -> GroupReading:
         """Every answer of the group, in one call. Raises as `group_state` does."""
@@ -149,18 +146,16 @@ class OracleClient:
     def build_submission(self, group: str, reports: Sequence[SignedReport], hints: bytes) -> bytes:
         """The calldata of `submit`. `reports` ascending by signer (`report.in_signer_order`), hints by `median_hints`.
 
-        All reports must be of one moment and previous moment. Raises `MalformedReportError` or `InvalidSignatureError`.
+        All reports must be of one moment, one previous moment, and a version that `group_state` has read. Raises
+        `MalformedReportError` or `InvalidSignatureError`.
         """
-        if not reports:
-            raise MalformedReportError("a submission needs reports")
-        first = reports[0]
-        if any((r.previous_moment, r.moment) != (first.previous_moment, first.moment) for r in reports):
-            raise MalformedReportError("the reports are not of one moment")
-        packed = [
-            (r.unchanged, bytes.fromhex(r.evidence_root[2:]), pack_prices(r.prices), *split_signature(r.signature))
-            for r in reports
-        ]
-        return self.abi.call("submit", bytes32(group), first.previous_moment, first.moment, packed, hints)
+        known = self._sets.get(reports[0].group_hash.lower()) if reports else None
+        if known is None:
+            raise MalformedReportError(
+                f"no reports of a version of {group} that `group_state` has shown: read it again"
+            )
+        signers = [recover_reporter(self.domain, report) for report in reports]
+        return self.abi.call("submit", pack_round(known, reports, signers, hints))
 
     async def simulate(self, calldata: bytes, sender: str) -> None:
         """Run a submission without sending it. Raises `RoundRefusedError` with the custom error's name."""
@@ -256,10 +251,30 @@ def revert_data(error: RpcRejectedError) -> bytes | None:
 
 
 def gas_limit(calldata: bytes) -> int:
-    """A bound on what `submit` costs: signatures, counting, and two slots written for each feed. In gas."""
-    reports_at, hints_at = (int.from_bytes(calldata[4 + 32 * i : 36 + 32 * i], "big") for i in (3, 4))
-    k, n = (int.from_bytes(calldata[4 + at : 36 + at], "big") for at in (reports_at, hints_at))
-    return 150_000 + 40 * len(calldata) + 12_000 * k + n * (35_000 + 600 * k)
+    """A bound on what a submission costs, by its calldata. In gas."""
+    return gas_bound(calldata[4 + 64 :])
+
+
+def _state(group: str, info: tuple[Any, ...]) -> GroupState:
+    (_, version, group_hash, round_, moment, block, threshold, f, max_age_ms, paused, timestamp, *rest) = info
+    signers, feeds, number, set_place = rest
+    return GroupState(
+        group=group,
+        group_hash="0x" + group_hash.hex(),
+        version=version,
+        last_moment=moment,
+        round=round_,
+        accepted_block=block,
+        paused=paused,
+        threshold=threshold,
+        f=f,
+        max_age_ms=max_age_ms,
+        signers=tuple(to_checksum_address(signer) for signer in signers),
+        feeds=tuple(FeedOnChain(_pair(id_), *parameters) for id_, *parameters in feeds),
+        block_timestamp=timestamp,
+        number=number,
+        set_place=set_place,
+    )
 
 
 def _answer(feed: tuple[Any, ...]) -> Answer:

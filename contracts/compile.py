@@ -32,6 +32,8 @@ SETTINGS: dict[str, Any] = {
     "metadata": {"bytecodeHash": "none", "appendCBOR": False},
     "outputSelection": {"*": {"*": ["abi", "evm.bytecode.object", "evm.deployedBytecode.object"]}},
 }
+RUNS_AS_ITS_OWN = {"FairmarkOracle": ("FairmarkGovernance",)}
+"""By delegatecall: callers see one contract."""
 _IMPORT = re.compile(r'^import\s[^;]*?"([^"]+)";', re.MULTILINE)
 
 
@@ -105,11 +107,22 @@ def compile_all() -> dict[str, dict[str, Any]]:
             "settings": {name: value for name, value in SETTINGS.items() if name != "outputSelection"},
             "sourceHash": source_hash(),
             "libraries": library_hashes(sources),
-            "abi": compiled["abi"],
+            "abi": _with_others(contract, output),
             "bytecode": "0x" + compiled["evm"]["bytecode"]["object"],
             "deployedBytecode": "0x" + compiled["evm"]["deployedBytecode"]["object"],
         }
     return built
+
+
+def _with_others(contract: str, output: dict[str, Any]) -> list[dict[str, Any]]:
+    """A contract's ABI, and that of the code that it runs as its own."""
+    whole: dict[str, dict[str, Any]] = {}
+    for name in (contract, *RUNS_AS_ITS_OWN.get(contract, ())):
+        for entry in output["contracts"][f"src/{name}.sol"][name]["abi"]:
+            kinds = ",".join(part["type"] for part in entry.get("inputs", ()))
+            if name == contract or entry["type"] not in {"constructor", "fallback"}:
+                whole.setdefault(f"{entry['type']} {entry.get('name', '')}({kinds})", entry)
+    return list(whole.values())
 
 
 def main(arguments: list[str] | None = None) -> int:

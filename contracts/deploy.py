@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,9 @@ from contracts.transactions import Announce, TransactionSender, wait_receipt
 from core.errors import ConfigurationError
 from core.types import Feed, Group, Mode
 
-ORACLE_GAS, ADAPTER_GAS = 5_000_000, 900_000
+ORACLE_GAS, ADAPTER_GAS = 9_000_000, 1_200_000
+LIMIT_BPS, MAX_SPREAD_BPS = 1_000, 1_000
+"""The breaker's limits where a feed declares none: a tenth, growing to four tenths over sixteen heartbeats."""
 
 
 @dataclass
@@ -160,7 +163,7 @@ async def _configure(hand: _Hand, client: OracleClient, group: Group, signers: S
     data = client.abi.call(
         "configureGroup", bytes32(group.name), feeds, signers, group.f, group.threshold, group.max_age_ms
     )
-    gas = 400_000 + 80_000 * len(feeds) + 60_000 * len(signers)
+    gas = min(16_000_000, 600_000 + 60_000 * len(feeds) + 10_000 * len(signers))
     await hand.send(client.record.address, data, gas, f"configuring group {group.name}")
 
 
@@ -204,13 +207,14 @@ def _ascending(addresses: Sequence[str]) -> list[str]:
     return sorted(addresses, key=lambda address: int(address, 16))
 
 
-def _feed(feed: Feed) -> tuple[bytes, int, int, int, int]:
+def _feed(feed: Feed) -> tuple[bytes, int, int, int, int, int, int]:
     heartbeat_s = -(-feed.heartbeat_ms // 1000)
-    return bytes32(feed.pair), feed.decimals, feed.min_contributors, feed.deviation_bps, heartbeat_s
+    limits = max(LIMIT_BPS, 4 * feed.deviation_bps), MAX_SPREAD_BPS
+    return bytes32(feed.pair), feed.decimals, feed.min_contributors, feed.deviation_bps, heartbeat_s, *limits
 
 
 def _as_asked(state: GroupState, group: Group, signers: Sequence[str]) -> bool:
-    standing = [(bytes32(f.pair), f.decimals, f.min_contributors, f.deviation_bps, f.heartbeat_s) for f in state.feeds]
+    standing = [(bytes32(f.pair), *dataclasses.astuple(f)[1:]) for f in state.feeds]
     return (
         standing == [_feed(feed) for feed in group.feeds]
         and [signer.lower() for signer in state.signers] == [signer.lower() for signer in signers]

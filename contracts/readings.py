@@ -17,17 +17,24 @@ class AnswerStatus(IntEnum):
     STALE = 2
     HALTED = 3
     UNKNOWN = 4
+    PENDING = 5
+    """The standing answer is fresh, but a median far from it waits to be confirmed."""
 
 
 @dataclass(frozen=True)
 class FeedOnChain:
-    """A feed's parameters as the contract has them."""
+    """A feed's parameters as the contract has them.
+
+    limit_bps, max_spread_bps: the breaker's; 0 is no limit.
+    """
 
     pair: Pair
     decimals: int
     min_contributors: int
     deviation_bps: int
     heartbeat_s: int
+    limit_bps: int = 0
+    max_spread_bps: int = 0
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,7 @@ class GroupState:
 
     group_hash: 0x-hex, what reports sign. last_moment: ms, the next report's `previous_moment`; 0 before any round.
     signers: checksummed, ascending. feeds: in the order of a report's prices. block_timestamp: s, of the block read.
+    number: the group's, in payloads. set_place: 1 where version, hash and signers are of a rotation's new set, else 0.
     """
 
     group: str
@@ -51,6 +59,8 @@ class GroupState:
     signers: tuple[str, ...]
     feeds: tuple[FeedOnChain, ...]
     block_timestamp: int
+    number: int = 0
+    set_place: int = 0
 
 
 @dataclass(frozen=True)
@@ -58,8 +68,9 @@ class Answer:
     """A feed's standing answer.
 
     value: scaled by `decimals`; price: the same as `Decimal`. round: the group's round in which it was accepted.
-    observed_ms: the exact moment of that round, which may lie up to 30 s ahead of its block. updated_at: s, as readers
-    on chain see it, never after the block's time. stale_after_s: the age in seconds beyond which it is stale.
+    observed_ms: the exact moment of that round, or of the last that attested the answer; it may lie up to 30 s ahead of
+    its block. updated_at: s, as readers on chain see it, never after the block's time. stale_after_s: the age in
+    seconds beyond which it is stale.
     """
 
     pair: Pair

@@ -2,11 +2,12 @@
 pragma solidity ^0.8.28;
 
 import {AggregatorV3Interface} from "./AggregatorV3Interface.sol";
+import {FairmarkTypes} from "./FairmarkTypes.sol";
 import {IFairmarkOracle} from "./IFairmarkOracle.sol";
 
 /// @title One Fairmark feed, in the shape that Chainlink's consumers read
-/// @notice Round ids are the group's rounds. `startedAt` and `updatedAt` are both the time that the answer speaks for. A
-/// stale answer is returned with its old time, as Chainlink does: check it.
+/// @notice Round ids are the group's rounds. `startedAt` is when the answer was accepted, `updatedAt` when it was last
+/// accepted or attested as unchanged. A stale answer is returned with its old time, as Chainlink does: check it.
 contract FairmarkFeedAdapter is AggregatorV3Interface {
     /// @notice There is no answer in this round; zero: there is no answer at all.
     error NoDataPresent(uint80 roundId);
@@ -23,7 +24,7 @@ contract FairmarkFeedAdapter is AggregatorV3Interface {
     /// @param oracle_ the oracle
     /// @param feedId_ a feed that it has; reverts `UnknownFeed` otherwise
     constructor(IFairmarkOracle oracle_, bytes32 feedId_) {
-        (, IFairmarkOracle.FeedConfig memory config,) = oracle_.feedInfo(feedId_);
+        (, FairmarkTypes.FeedConfig memory config,) = oracle_.feedInfo(feedId_);
         oracle = oracle_;
         feedId = feedId_;
         decimals = config.decimals;
@@ -37,6 +38,8 @@ contract FairmarkFeedAdapter is AggregatorV3Interface {
     /// @inheritdoc AggregatorV3Interface
     /// @dev "BTC/USD" as "BTC / USD".
     function description() external view returns (string memory) {
+        string memory given = oracle.feedDescription(feedId);
+        if (bytes(given).length != 0) return given;
         bytes memory text = new bytes(34);
         uint256 length = 0;
         for (uint256 i = 0; i < 32 && feedId[i] != 0; ++i) {
@@ -70,15 +73,19 @@ contract FairmarkFeedAdapter is AggregatorV3Interface {
     }
 
     /// @inheritdoc AggregatorV3Interface
-    /// @dev Reverts `NoDataPresent` while the feed is unset and `Halted` while the oracle is paused.
+    /// @dev Reverts `NoDataPresent` while the feed is unset and `Halted` while it, or all of the oracle, is halted. While
+    /// a candidate waits, the standing answer is returned: it grows old, and is not what the reporters see now.
     function latestRoundData()
-        external
+        public
         view
+        virtual
         returns (uint80 roundId, int256 answer, uint256 startedAt, uint256 updatedAt, uint80 answeredInRound)
     {
-        (IFairmarkOracle.Status status, uint256 price, uint256 time, uint64 round) = oracle.latestAnswer(feedId);
-        if (status == IFairmarkOracle.Status.Halted) revert Halted();
+        FairmarkTypes.Status status;
+        uint256 price;
+        (status, price, startedAt, updatedAt, roundId) = oracle.latestAnswer(feedId);
+        if (status == FairmarkTypes.Status.Halted) revert Halted();
         if (price == 0) revert NoDataPresent(0);
-        return (round, int256(price), time, time, round);
+        return (roundId, int256(price), startedAt, updatedAt, roundId);
     }
 }

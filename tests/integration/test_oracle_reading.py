@@ -59,7 +59,7 @@ def test_a_fresh_price(lab: Lab, updated_at: int):
     assert lab.read("tryGetPrice", BTC) == (FRESH, 100, updated_at, 0, 3)
     assert lab.read("getPriceNoOlderThan", BTC, 0) == (100, updated_at)
     assert lab.read("getRoundData", BTC, 1) == (100, updated_at, 0, 3)
-    assert lab.read("latestAnswer", BTC) == (FRESH, 100, updated_at, 1)
+    assert lab.read("latestAnswer", BTC) == (FRESH, 100, updated_at, updated_at, 1)
 
 
 def test_a_price_that_never_was_is_no_zero(lab: Lab, updated_at: int):
@@ -302,7 +302,7 @@ BTC_ETH = [feed_config("BTC/USD"), feed_config("ETH/USD")]
         ([*BTC_ETH, feed_config("SOL/USD")], "place"),
         ([*BTC_ETH, feed_config("DOGE/USD", decimals=6)], "decimals"),
         ([*BTC_ETH, feed_config("DOGE/USD"), feed_config("BTC/USD")], "taken"),
-        ([*BTC_ETH, feed_config("DOGE/USD"), (bytes(32), 8, 3, 50, 60)], "name"),
+        ([*BTC_ETH, feed_config("DOGE/USD"), (bytes(32), 8, 3, 50, 60, 0, 0)], "name"),
         ([*BTC_ETH, feed_config("DOGE/USD", least=2)], "minContributors"),
         ([*BTC_ETH, feed_config("DOGE/USD", least=5)], "minContributors"),
         ([*BTC_ETH, feed_config("DOGE/USD", heartbeat_s=0)], "heartbeat"),
@@ -327,4 +327,4 @@ def test_answers_survive_a_new_version(lab: Lab, updated_at: int):
     assert lab.read("feedInfo", BTC)[2] == 90 + 60
     lab.submit(lab.reports([(101, 1, 1, 7)] * 3, moment=lab.moment() + 10))
     assert lab.read("getPrice", bytes32("SOL/USD"))[0] == 7
-    assert lab.read("latestAnswer", BTC)[1::2] == (101, 2)
+    assert lab.read("latestAnswer", BTC)[1::3] == (101, 2)

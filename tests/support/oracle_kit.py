@@ -20,10 +20,9 @@ from contracts.report import (
     bytes32,
     in_signer_order,
     median_hints,
-    pack_prices,
     sign_report,
-    split_signature,
 )
+from contracts.rounds import SignerSet, pack_round
 from core.clock import FixedClock
 from core.types import Mode, SignedReport
 
@@ -43,8 +42,17 @@ def ascending(signers: Sequence[LocalSigner]) -> list[LocalSigner]:
     return sorted(signers, key=lambda one: int(one.address, 16))
 
 
-def feed_config(pair: str, *, decimals: int = 8, least: int = 3, deviation_bps: int = 50, heartbeat_s: int = 60):
-    return (bytes32(pair), decimals, least, deviation_bps, heartbeat_s)
+def feed_config(
+    pair: str,
+    *,
+    decimals: int = 8,
+    least: int = 3,
+    deviation_bps: int = 50,
+    heartbeat_s: int = 60,
+    limit_bps: int = 0,
+    max_spread_bps: int = 0,
+):
+    return (bytes32(pair), decimals, least, deviation_bps, heartbeat_s, limit_bps, max_spread_bps)
 
 
 @dataclass
@@ -76,7 +84,7 @@ class Lab:
         assert mined.ok and mined.created
         return to_checksum_address(mined.created)
 
-    def transact(self, to: bytes, data: bytes, by: LocalSigner, gas: int = 8_000_000) -> Mined:
+    def transact(self, to: bytes, data: bytes, by: LocalSigner, gas: int = 15_000_000) -> Mined:
         chain = self.chain
         assert chain is not None
         nonce = chain.nonce(bytes.fromhex(by.address[2:]))
@@ -124,7 +132,9 @@ class Lab:
 
     @property
     def info(self) -> SimpleNamespace:
-        text = "group version hash round moment block threshold f max_age_ms paused timestamp signers feeds"
+        text = (
+            "group version hash round moment block threshold f max_age_ms paused timestamp signers feeds number place"
+        )
         names = text.split()
         (values,) = self.read("groupInfo", bytes32("majors"))
         return SimpleNamespace(**dict(zip(names, values, strict=True)))
@@ -154,25 +164,30 @@ class Lab:
         return median_hints(reports, feeds)
 
     def calldata(self, reports: Sequence[SignedReport], hints: bytes | None = None, **changes: Any) -> bytes:
-        packed = [
-            (r.unchanged, bytes.fromhex(r.evidence_root[2:]), pack_prices(r.prices), *split_signature(r.signature))
-            for r in reports
-        ]
-        asked: dict[str, Any] = {
-            "group": bytes32("majors"),
-            "previous_moment": reports[0].previous_moment if reports else 0,
-            "moment": reports[0].moment if reports else self.moment(),
-            "reports": packed,
-            "medians": self.hints(reports) if hints is None else hints,
-            **changes,
-        }
-        return ORACLE.call("submit", *asked.values())
+        return ORACLE.call(changes.pop("function", "submit"), self.payload(reports, hints, **changes))
+
+    def payload(
+        self,
+        reports: Sequence[SignedReport],
+        hints: bytes | None = None,
+        signers: Sequence[str] = (),
+        number: int | None = None,
+    ) -> bytes:
+        """signers: in whose names, where it is not those who signed."""
+        info = self.info
+        hints = self.hints(reports) if hints is None else hints
+        payload = pack_round(self.known(info), reports, signers or [one.reporter for one in reports], hints)
+        return (number or info.number).to_bytes(2, "big") + payload[2:]
+
+    def known(self, info: SimpleNamespace) -> SignerSet:
+        least = max(feed[2] for feed in info.feeds)
+        return SignerSet(info.number, info.place, tuple(info.signers), len(info.feeds), least)
 
     def submit(self, reports: Sequence[SignedReport], hints: bytes | None = None, **changes: Any) -> Mined:
         """Submit as a stranger. Raises `CallRevertedError` when the contract refuses."""
         data = self.calldata(reports, hints, **changes)
         self.run(data)
-        mined = self.transact(bytes.fromhex(self.address[2:]), data, STRANGER, gas=2_000_000)
+        mined = self.transact(bytes.fromhex(self.address[2:]), data, STRANGER, gas=9_000_000)
         assert mined.ok
         return mined
 
