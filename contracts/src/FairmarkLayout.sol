@@ -11,7 +11,7 @@ import {FairmarkTypes} from "./FairmarkTypes.sol";
 ///
 /// ```
 /// HEADERS    + 8 g      header      blob (160) | lastMoment ms (48) | round (32) | ahead s (8) | flags (8)
-///            + 8 g + 1  attested    bit i: feed i was attested in the last round        valid while ANY_ATTESTED
+///            + 8 g + 1  attested    bit i: feed i was attested in the last round        valid while ANY_ATTESTED, not ALL_
 ///            + 8 g + 2  pending     bit i: a candidate waits for feed i                  valid while ANY_PENDING
 ///            + 8 g + 3  rotation    blob of the new set (160) | from s (48) | until s (48)  valid while ROTATING
 ///            + 8 g + 4  version     the newest version of the group's configuration
@@ -49,6 +49,8 @@ abstract contract FairmarkLayout is FairmarkTypes, FairmarkErrors {
     uint256 internal constant ANY_PENDING = 4;
     uint256 internal constant ANY_ATTESTED = 8;
     uint256 internal constant TOO_FEW = 16;
+    /// @dev With ANY_ATTESTED: every feed was, whatever the bitmap says.
+    uint256 internal constant ALL_ATTESTED = 32;
     uint256 internal constant HALTED = PAUSED | TOO_FEW;
 
     /// @dev Bytes of a blob before the signers, and of one feed's parameters in it.

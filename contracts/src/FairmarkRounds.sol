@@ -36,10 +36,14 @@ abstract contract FairmarkRounds is FairmarkLayout, EIP712 {
         uint256 unchanged;
         uint256 any;
         uint256 all;
+        bytes32 allUnchanged;
+        uint256 suffix;
+        uint256 time;
         uint256 params;
         uint256 cursor;
         uint256 end;
         uint256 wasAttested;
+        uint256 wasPending;
         uint256 attested;
         uint256 pending;
         uint256 written;
@@ -47,10 +51,12 @@ abstract contract FairmarkRounds is FairmarkLayout, EIP712 {
     }
 
     /// @notice A round was accepted. Bit i of `written`: the group's feed i has a new answer; of `attested`: its standing
-    /// answer was attested; of `pending`: a candidate waits for it.
+    /// answer was attested.
     event RoundAccepted(
-        bytes32 indexed group, uint64 indexed round, uint48 moment, uint256 written, uint256 attested, uint256 pending
+        bytes32 indexed group, uint64 indexed round, uint48 moment, uint256 written, uint256 attested
     );
+    /// @notice Candidates came to wait, or were confirmed or cleared. Bit i of `pending`: one waits for feed i.
+    event CandidatesChanged(bytes32 indexed group, uint64 indexed round, uint256 pending);
     /// @notice A rotation is over: only the new set counts from now on.
     event RotationConcluded(uint256 indexed number);
 
@@ -150,6 +156,7 @@ abstract contract FairmarkRounds is FairmarkLayout, EIP712 {
             if (k < threshold) revert TooFewReports(k, threshold);
             _checkMoment(job, (facts >> 176) & 0xffffffff);
             bytes32 typehash = REPORT_TYPEHASH;
+            bytes32 separator = _domainSeparatorV4();
             uint256 moment = job.moment;
             assembly ("memory-safe") {
                 s := mload(0x40)
@@ -157,6 +164,8 @@ abstract contract FairmarkRounds is FairmarkLayout, EIP712 {
                 mstore(add(s, 32), groupHash)
                 mstore(add(s, 64), previousMoment)
                 mstore(add(s, 96), moment)
+                mstore(add(s, 224), shl(240, 0x1901))
+                mstore(add(s, 226), separator)
             }
         }
         // s: 7 words; s + 224: 2 + 32 + 32 bytes of the digest; s + 320: 4 words for ecrecover; then k pairs of reporter and
@@ -167,52 +176,65 @@ abstract contract FairmarkRounds is FairmarkLayout, EIP712 {
             job.prices = job.unchanged + (k << 5);
             job.stride = ((job.feeds << 3) + 31) & ~uint256(31);
             uint256 end = job.prices + k * job.stride + 32;
-            bytes32 separator = _domainSeparatorV4();
             assembly ("memory-safe") {
                 mstore(0x40, end)
-                mstore(add(s, 224), shl(240, 0x1901))
-                mstore(add(s, 226), separator)
             }
-            uint256 previous = 0;
+            uint256 cursor = job.cursor;
+            uint256 row = job.prices;
+            uint256 length = job.feeds << 3;
+            uint256 previous = 0; // one more than the index before
             job.all = type(uint256).max;
             for (uint256 j = 0; j < k; ++j) {
-                uint256 spot = job.cursor;
                 uint256 index;
                 uint256 shape;
                 assembly ("memory-safe") {
-                    index := byte(0, calldataload(spot))
-                    shape := byte(0, calldataload(add(spot, 97)))
+                    index := byte(0, calldataload(cursor))
+                    shape := byte(0, calldataload(add(cursor, 97)))
                 }
                 if (index >= n) revert NoSuchSigner(j, index);
-                // `previous` is one more than the index before
                 if (index < previous) revert SignersNotAscending(j, previous - 1, index);
                 previous = index + 1;
-                job.cursor = spot + 98;
-                _readPrices(job, j, shape, s);
+                uint256 next = cursor + 98;
+                if (shape == 0) {
+                    job.all = 0;
+                    assembly ("memory-safe") {
+                        calldatacopy(row, next, length)
+                        mstore(add(s, 128), 0)
+                        mstore(add(s, 192), keccak256(row, length))
+                        next := add(next, length)
+                    }
+                } else {
+                    if (shape != 1) revert BadReport(j);
+                    next = _readSparse(job, j, next, row, s);
+                }
+                row += job.stride;
                 uint256 vs;
                 address signer;
                 address expected;
                 assembly ("memory-safe") {
-                    vs := calldataload(add(spot, 33))
-                    let root := calldataload(add(spot, 65))
-                    mstore(add(s, 160), root)
+                    // root, r and vs, where they are hashed or recovered from
+                    calldatacopy(add(s, 160), add(cursor, 65), 32)
                     mstore(add(s, 258), keccak256(s, 224))
                     mstore(add(s, 320), keccak256(add(s, 224), 66))
+                    vs := calldataload(add(cursor, 33))
                     mstore(add(s, 352), add(27, shr(255, vs)))
-                    mstore(add(s, 384), calldataload(add(spot, 1)))
-                    vs := shr(1, shl(1, vs))
+                    calldatacopy(add(s, 384), add(cursor, 1), 32)
+                    vs := and(vs, 0x7fffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff)
                     mstore(add(s, 416), vs)
                     mstore(0, 0)
                     pop(staticcall(gas(), 1, add(s, 320), 128, 0, 32))
                     signer := mload(0)
                     expected := shr(96, mload(add(signers, mul(index, 20))))
-                    mstore(add(pairs, shl(6, j)), expected)
-                    mstore(add(add(pairs, shl(6, j)), 32), root)
+                    let pair := add(pairs, shl(6, j))
+                    mstore(pair, expected)
+                    mstore(add(pair, 32), mload(add(s, 160)))
                 }
                 if (vs > HALF_ORDER) revert MalleableSignature(j);
                 // a set has no zero address, which is what a signature by nobody recovers to
                 if (signer != expected) revert UnknownSigner(j, signer);
+                cursor = next;
             }
+            job.cursor = cursor;
             uint256 evidence;
             assembly ("memory-safe") {
                 evidence := keccak256(pairs, shl(6, k))
@@ -231,60 +253,61 @@ abstract contract FairmarkRounds is FairmarkLayout, EIP712 {
             if (moment > nowMs + MAX_AHEAD_MS) revert MomentInFuture(uint48(moment), nowMs);
             if (moment + maxAgeMs < nowMs) revert StaleMoment(uint48(moment), nowMs);
             uint256 seconds_ = moment / 1000;
-            job.ahead = seconds_ > block.timestamp ? seconds_ - block.timestamp : 0;
+            uint256 ahead = seconds_ > block.timestamp ? seconds_ - block.timestamp : 0;
+            job.ahead = ahead;
+            job.time = seconds_ - ahead;
+            job.suffix = (moment << 150) | (ahead << 145) | (job.round << 89);
         }
     }
 
-    /// @dev Report j's unchanged bits and prices into memory; their hash where the struct to be signed wants it.
-    function _readPrices(Job memory job, uint256 j, uint256 shape, uint256 s) private pure {
+    /// @dev Report j's unchanged bits, and prices where they are not set, into memory; what is signed of them where the
+    /// struct wants it. Returns where the report ends.
+    function _readSparse(Job memory job, uint256 j, uint256 cursor, uint256 row, uint256 s)
+        private
+        pure
+        returns (uint256)
+    {
         unchecked {
-            uint256 spot = job.cursor;
-            uint256 length = job.feeds << 3;
-            uint256 row = job.prices + j * job.stride;
-            uint256 bits = 0;
-            if (shape == 0) {
-                assembly ("memory-safe") {
-                    calldatacopy(row, spot, length)
-                }
-                spot += length;
-            } else {
-                assembly ("memory-safe") {
-                    bits := calldataload(spot)
-                    calldatacopy(row, calldatasize(), length)
-                }
-                spot += 32;
-                uint256 mask = type(uint256).max >> (256 - job.feeds);
-                if (shape != 1 || bits & ~mask != 0) revert BadReport(j);
-                uint256 rest = ~bits & mask;
-                uint256 to = row;
-                while (rest != 0) {
-                    if (rest & 0xff == 0) {
-                        rest >>= 8;
-                        to += 64;
-                        continue;
-                    }
-                    if (rest & 1 != 0) {
-                        assembly ("memory-safe") {
-                            // ascending: what this clears to the right has not been written yet
-                            mstore(to, shl(192, shr(192, calldataload(spot))))
-                        }
-                        spot += 8;
-                    }
-                    rest >>= 1;
-                    to += 8;
-                }
-                // the row's last price may have cleared the first of what follows; that row is written later
+            uint256 bits;
+            uint256 unchanged = job.unchanged + (j << 5);
+            assembly ("memory-safe") {
+                bits := calldataload(cursor)
+                mstore(unchanged, bits)
+                mstore(add(s, 128), bits)
             }
+            cursor += 32;
+            uint256 rest = ~bits & (type(uint256).max >> (256 - job.feeds));
+            if ((bits | rest) >> (job.feeds - 1) > 1) revert BadReport(j);
             job.any |= bits;
             job.all &= bits;
-            job.cursor = spot;
-            uint256 unchanged = job.unchanged;
-            assembly ("memory-safe") {
-                mstore(add(unchanged, shl(5, j)), bits)
-                mstore(add(s, 128), bits)
-                mstore(add(s, 192), keccak256(row, length))
+            bytes32 hash = rest == 0 ? job.allUnchanged : bytes32(0);
+            // memory that nobody has written yet is zero: so are the prices that are not here
+            uint256 to = row;
+            for (uint256 left = rest; left != 0; left >>= 1) {
+                while (left & 0xff == 0) {
+                    left >>= 8;
+                    to += 64;
+                }
+                if (left & 1 != 0) {
+                    assembly ("memory-safe") {
+                        // ascending: what this clears to the right has not been written yet
+                        mstore(to, shl(192, shr(192, calldataload(cursor))))
+                    }
+                    cursor += 8;
+                }
+                to += 8;
             }
-            if (spot > job.end) revert BadPayload(spot);
+            if (hash == 0) {
+                uint256 length = job.feeds << 3;
+                assembly ("memory-safe") {
+                    hash := keccak256(row, length)
+                }
+                if (rest == 0) job.allUnchanged = hash;
+            }
+            assembly ("memory-safe") {
+                mstore(add(s, 192), hash)
+            }
+            return cursor;
         }
     }
 
@@ -293,9 +316,12 @@ abstract contract FairmarkRounds is FairmarkLayout, EIP712 {
         unchecked {
             uint256 header = job.header;
             uint256 mask = type(uint256).max >> (256 - job.feeds);
-            job.wasAttested = header & ANY_ATTESTED == 0 ? 0 : _sload(_headerAt(job.number) + 1);
+            job.wasAttested = header & ALL_ATTESTED != 0
+                ? mask
+                : header & ANY_ATTESTED == 0 ? 0 : _sload(_headerAt(job.number) + 1);
             uint256 pending = header & ANY_PENDING == 0 ? 0 : _sload(_headerAt(job.number) + 2);
             job.pending = pending;
+            job.wasPending = pending;
             uint256 rest = mask;
             if (job.k >= job.least) {
                 // all reports call these unchanged, and k of them are enough for any feed
@@ -332,6 +358,8 @@ abstract contract FairmarkRounds is FairmarkLayout, EIP712 {
         unchecked {
             uint256 positions = 0;
             uint256 loaded = type(uint256).max;
+            uint256 written = 0;
+            uint256 place = _feedAt(job.number, 0);
             for (uint256 i = 0; rest != 0; ++i) {
                 if (rest & 1 == 0) {
                     rest >>= 1;
@@ -344,99 +372,117 @@ abstract contract FairmarkRounds is FairmarkLayout, EIP712 {
                     positions = _sload(_positionsAt(job.number, i));
                 }
                 uint256 shift = (i & 31) << 3;
-                uint256 place = _feedAt(job.number, i);
+                uint256 spot = place + (i << 6);
                 uint256 position = (positions >> shift) & 63;
-                uint256 standing = _sload(place + position);
-                (uint256 word, bool same) = _median(job, i, standing);
+                uint256 standing = _sload(spot + position);
+                uint256 word = _answer(job, i, standing);
                 if (word == 0) continue;
-                uint256 params = _params(job, i);
-                if (_strays(job, i, word, standing, params) || _wide(word, params)) {
-                    if (!_confirmed(job, i, word, params)) continue;
-                    word |= 2 ** 88;
-                } else {
-                    job.pending &= ~(1 << i);
-                    if (same) {
-                        job.attested |= 1 << i;
-                        continue;
-                    }
+                if (standing != 0) {
+                    positions ^= position << shift;
+                    position = (position + 1) & 63;
+                    positions ^= position << shift;
                 }
-                position = standing == 0 ? position : (position + 1) & 63;
-                _sstore(place + position, _following(standing, word));
-                positions = (positions & ~(63 << shift)) | (position << shift);
-                job.written |= 1 << i;
+                _sstore(spot + position, word);
+                written |= 1 << i;
             }
+            job.written = written;
             if (loaded != type(uint256).max) _sstore(_positionsAt(job.number, loaded << 5), positions);
         }
     }
 
-    function _params(Job memory job, uint256 i) private pure returns (uint256 params) {
-        uint256 spot = job.params;
-        assembly ("memory-safe") {
-            params := shr(160, mload(add(spot, mul(i, 12))))
-        }
-    }
-
-    /// @dev Feed i's answer without its cumulative price; zero where it is below its minimum. `same`: the median is an
-    /// observation that calls the standing answer unchanged.
-    function _median(Job memory job, uint256 i, uint256 standing) private pure returns (uint256 word, bool same) {
+    /// @dev Feed i's new answer; zero where it keeps the old one: below its minimum, attested, or waiting.
+    function _answer(Job memory job, uint256 i, uint256 standing) private returns (uint256 word) {
         unchecked {
             uint256 hint;
+            uint256 from = standing >> 192;
             uint256 column = job.prices + (i << 3);
             {
                 uint256 spot = job.cursor;
                 assembly ("memory-safe") {
                     hint := byte(0, calldataload(spot))
                 }
-                if (spot >= job.end) revert BadPayload(spot);
                 job.cursor = spot + 1;
             }
-            if ((job.any >> i) & 1 != 0) _fill(job, i, _value(standing));
-            uint256 candidate = 0;
+            if ((job.any >> i) & 1 != 0) _fill(job, i, from);
+            uint256 median = 0;
+            uint256 stride = job.stride;
             if (hint != NO_MEDIAN) {
                 if (hint >= job.k) revert NoSuchReport(i, hint);
-                uint256 spot = column + hint * job.stride;
                 assembly ("memory-safe") {
-                    candidate := shr(192, mload(spot))
+                    median := shr(192, mload(add(column, mul(hint, stride))))
                 }
-                if (candidate == 0) revert MedianMissing(i, hint);
+                if (median == 0) revert MedianMissing(i, hint);
             }
-            uint256 missing = 0;
-            uint256 below = 0;
-            uint256 above = 0;
-            uint256 lowest = type(uint256).max;
-            uint256 highest = 0;
-            uint256 stride = job.stride;
+            uint256 params = job.params;
+            assembly ("memory-safe") {
+                params := shr(160, mload(add(params, mul(i, 12))))
+            }
+            (uint256 present, uint256 spread) = _count(job, i, hint, median, column, params >> 88);
+            if (present == 0) return 0;
+            word = (median << 192) | (spread << 129) | (present << 121) | job.suffix;
+            uint256 stood = standing == 0 ? 0 : job.time - _timeOf(standing);
+            uint256 cumulative = ((standing & (2 ** 88 - 1)) + from * stood) & (2 ** 88 - 1);
+            // the limit never shrinks below its base: what is within that needs no more thought
+            uint256 away = (median > from ? median - from : from - median) * 10_000;
+            uint256 most = (params >> 32) & 0xffff;
+            bool near = away <= ((params >> 48) & 0xffff) * from && (most == 0 || spread <= most);
+            if (!near && (_strays(job, i, word, standing, params) || (most != 0 && spread > most))) {
+                if (!_confirmed(job, i, word, params)) return 0;
+                cumulative |= 2 ** 88;
+            } else {
+                if (job.pending != 0) job.pending &= ~(1 << i);
+                if (job.any != 0) {
+                    uint256 bits = job.unchanged + (hint << 5);
+                    assembly ("memory-safe") {
+                        bits := and(shr(i, mload(bits)), 1)
+                    }
+                    if (bits != 0) {
+                        job.attested |= 1 << i;
+                        return 0;
+                    }
+                }
+            }
+            return word | cumulative;
+        }
+    }
+
+    /// @dev Over the reports that have a price for feed i: how many, and how far apart in basis points of the median.
+    /// Reverts unless the median is their lower median. Zero: fewer than `least`.
+    function _count(Job memory job, uint256 i, uint256 hint, uint256 median, uint256 column, uint256 least)
+        private
+        pure
+        returns (uint256 present, uint256 spread)
+    {
+        unchecked {
             uint256 k = job.k;
+            uint256 stride = job.stride;
+            uint256 below;
+            uint256 above;
             assembly ("memory-safe") {
-                let end := add(column, mul(k, stride))
-                for { let spot := column } lt(spot, end) { spot := add(spot, stride) } {
-                    let price := shr(192, mload(spot))
-                    missing := add(missing, iszero(price))
-                    below := add(below, lt(price, candidate))
-                    above := add(above, gt(price, candidate))
-                    // less one, a missing price is greater than any
-                    let less := sub(price, 1)
-                    lowest := xor(lowest, mul(xor(lowest, less), lt(less, lowest)))
-                    highest := xor(highest, mul(xor(highest, price), gt(price, highest)))
+                let missing := 0
+                // less one, a missing price is greater than any
+                let lowest := not(0)
+                let highest := 0
+                for { let end := add(column, mul(k, stride)) } lt(column, end) { column := add(column, stride) } {
+                    let price := shr(192, mload(column))
+                    below := add(below, lt(price, median))
+                    above := add(above, gt(price, median))
+                    if gt(price, highest) { highest := price }
+                    price := sub(price, 1)
+                    if lt(price, lowest) { lowest := price }
+                    missing := add(missing, shr(255, price))
                 }
+                present := sub(k, missing)
+                // below counted the missing ones, too
+                below := sub(below, missing)
+                spread := mul(sub(sub(highest, lowest), 1), 10000)
             }
-            uint256 present = k - missing;
-            {
-                uint256 least = _params(job, i) >> 88;
-                if (present < least) return (0, false);
-                if (hint == NO_MEDIAN) revert FeedLeftOut(i, present);
-            }
-            // below counts the missing ones, too
+            if (present < least) return (0, 0);
+            if (hint == NO_MEDIAN) revert FeedLeftOut(i, present);
             uint256 rank = (present - 1) >> 1;
-            if (below - missing > rank || rank >= present - above) revert NotTheMedian(i, hint);
-            uint256 spread = ((highest - lowest - 1) * 10_000) / candidate;
+            if (below > rank || rank >= present - above) revert NotTheMedian(i, hint);
+            spread /= median;
             if (spread > 0xffff) spread = 0xffff;
-            word = (candidate << 192) | (job.moment << 150) | (job.ahead << 145) | (spread << 129) | (present << 121)
-                | (job.round << 89);
-            uint256 bits = job.unchanged + (hint << 5);
-            assembly ("memory-safe") {
-                same := and(shr(i, mload(bits)), 1)
-            }
         }
     }
 
@@ -461,8 +507,7 @@ abstract contract FairmarkRounds is FairmarkLayout, EIP712 {
         view
         returns (bool)
     {
-        // without the time since: the limit never shrinks below its base
-        if (!_beyond(word, standing, _momentOf(word), params)) return false;
+        if ((params >> 48) & 0xffff == 0 || standing == 0) return false;
         uint256 fresh = _momentOf(standing);
         if ((job.wasAttested >> i) & 1 != 0) {
             fresh = _lastMoment(job.header);
@@ -471,11 +516,6 @@ abstract contract FairmarkRounds is FairmarkLayout, EIP712 {
             if (kept & 0xffffffff == _roundOf(standing) && kept >> 40 > fresh) fresh = kept >> 40;
         }
         return _beyond(word, standing, fresh, params);
-    }
-
-    function _wide(uint256 word, uint256 params) private pure returns (bool) {
-        uint256 most = (params >> 32) & 0xffff;
-        return most != 0 && _spreadOf(word) > most;
     }
 
     /// @dev Whether `word` lies further from `anchor`, as it stood at `fresh`, than the feed's limit:
@@ -540,19 +580,20 @@ abstract contract FairmarkRounds is FairmarkLayout, EIP712 {
         uint256 flags = job.header & 0xff;
         uint256 attested = job.attested;
         uint256 pending = job.pending;
-        if (attested != 0) {
-            if (flags & ANY_ATTESTED == 0 || attested != job.wasAttested) _sstore(spot + 1, attested);
-            flags |= ANY_ATTESTED;
+        if (attested == 0) {
+            flags &= ~(ANY_ATTESTED | ALL_ATTESTED);
+        } else if (attested == type(uint256).max >> (256 - job.feeds)) {
+            flags |= ANY_ATTESTED | ALL_ATTESTED;
         } else {
-            flags &= ~ANY_ATTESTED;
+            if (flags & ALL_ATTESTED != 0 || attested != job.wasAttested) _sstore(spot + 1, attested);
+            flags = (flags | ANY_ATTESTED) & ~ALL_ATTESTED;
         }
-        if (pending != 0) {
+        if (pending != job.wasPending) {
             _sstore(spot + 2, pending);
-            flags |= ANY_PENDING;
-        } else {
-            flags &= ~ANY_PENDING;
+            flags = pending == 0 ? flags & ~ANY_PENDING : flags | ANY_PENDING;
+            emit CandidatesChanged(group, uint64(job.round), pending);
         }
         _sstore(spot, (job.header >> 96 << 96) | (job.moment << 48) | (job.round << 16) | (job.ahead << 8) | flags);
-        emit RoundAccepted(group, uint64(job.round), uint48(job.moment), job.written, attested, pending);
+        emit RoundAccepted(group, uint64(job.round), uint48(job.moment), job.written, attested);
     }
 }

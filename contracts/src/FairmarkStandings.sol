@@ -101,7 +101,8 @@ abstract contract FairmarkStandings is FairmarkLayout {
     }
 
     function _isAttested(Standing memory feed, uint256 header) internal view returns (bool) {
-        return header & ANY_ATTESTED != 0 && (_sload(_headerAt(feed.number) + 1) >> feed.index) & 1 != 0;
+        if (header & ANY_ATTESTED == 0) return false;
+        return header & ALL_ATTESTED != 0 || (_sload(_headerAt(feed.number) + 1) >> feed.index) & 1 != 0;
     }
 
     /// @dev When the standing answer was last accepted or attested, in seconds.
