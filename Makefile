@@ -1,5 +1,5 @@
 # Aliases only: the scripts do the work, and run without make just as well.
-.PHONY: run test lock artifacts bench
+.PHONY: run test lock artifacts gas bench
 
 run: ## everything in one process tree
 	@scripts/run
@@ -12,6 +12,9 @@ lock: ## pin the dependencies anew
 
 artifacts: ## compile the contracts
 	@scripts/python --dev -m contracts.compile
+
+gas: ## measure what rounds and reads cost, and write it down
+	@scripts/python --dev -m contracts.gas
 
 bench: ## measure, both sides in one run
 	@scripts/python --dev -m benchmarks

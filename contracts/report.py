@@ -234,20 +234,28 @@ class HasMinimum(Protocol):
     def min_contributors(self) -> int: ...
 
 
-def median_hints(reports: Sequence[SignedReport], feeds: Sequence[HasMinimum]) -> bytes:
-    """For each feed, the index in `reports` of the one whose price is the lower median; 255 below the feed's minimum.
+def median_hints(
+    reports: Sequence[SignedReport], feeds: Sequence[HasMinimum], standing: Sequence[int] | None = None
+) -> bytes:
+    """For each feed, the index in `reports` of the one that observed the lower median; 255 below the feed's minimum.
 
     `reports` in the order of the submission (see `in_signer_order`). Reports without a price for a feed do not count
-    for it. Raises `MalformedReportError` when there are too many reports, or one's prices do not match the feeds.
+    for it. standing: each feed's standing answer, scaled, which is what an unchanged bit observes; 0 where there is
+    none, and then such a bit says nothing. Raises `MalformedReportError` when there are too many reports, when one's
+    prices do not match the feeds, or when one has unchanged bits and `standing` is not given.
     """
     if len(reports) > MAX_REPORTS:
         raise MalformedReportError(f"{len(reports)} reports: a round takes at most {MAX_REPORTS}")
     for report in reports:
         if len(report.prices) != len(feeds):
             raise MalformedReportError(f"{report.reporter} reports {len(report.prices)} prices for {len(feeds)} feeds")
+        if report.unchanged and standing is None:
+            raise MalformedReportError(f"{report.reporter} calls feeds unchanged: the standing answers are needed")
     hints = bytearray()
     for index, feed in enumerate(feeds):
-        ranked = sorted((report.prices[index], at) for at, report in enumerate(reports) if report.prices[index])
+        stands = standing[index] if standing is not None else 0
+        observed = [stands if report.unchanged >> index & 1 else report.prices[index] for report in reports]
+        ranked = sorted((price, at) for at, price in enumerate(observed) if price)
         enough = len(ranked) >= max(1, feed.min_contributors)
         hints.append(ranked[(len(ranked) - 1) // 2][1] if enough else NO_MEDIAN)
     return bytes(hints)

@@ -74,6 +74,8 @@ def _observations(report: SignedReport, feeds: int) -> bytes:
     bits = report.unchanged
     if any(price for index, price in enumerate(report.prices) if bits >> index & 1):
         raise MalformedReportError(f"{report.reporter} reports a price for a feed that it calls unchanged")
+    if bits == (1 << feeds) - 1:
+        return b"\2"
     rest = [price for index, price in enumerate(report.prices) if not bits >> index & 1]
     return b"\1" + bits.to_bytes(32, "big") + pack_prices(rest)
 

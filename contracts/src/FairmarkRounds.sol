@@ -17,6 +17,7 @@ import {FairmarkLayout} from "./FairmarkLayout.sol";
 ///     signer's index in the set (1) | r (32) | vs (32, EIP-2098) | evidence root (32) | shape (1)
 ///     shape 0: prices, 8 bytes for each feed; unchanged is zero
 ///     shape 1: unchanged (32) | prices, 8 bytes for each feed whose bit is not set; the others' are signed as zero
+///     shape 2: nothing more; every feed is unchanged
 /// one hint (1) for each feed, in order, but those that all k reports call unchanged (where k is enough for every feed):
 ///     the index of the report whose observation is the lower median; 255 leaves a feed alone that is below its minimum
 /// ```
@@ -204,8 +205,8 @@ abstract contract FairmarkRounds is FairmarkLayout, EIP712 {
                         next := add(next, length)
                     }
                 } else {
-                    if (shape != 1) revert BadReport(j);
-                    next = _readSparse(job, j, next, row, s);
+                    if (shape > 2) revert BadReport(j);
+                    next = _readSparse(job, j, shape, next, row, s);
                 }
                 row += job.stride;
                 uint256 vs;
@@ -262,22 +263,27 @@ abstract contract FairmarkRounds is FairmarkLayout, EIP712 {
 
     /// @dev Report j's unchanged bits, and prices where they are not set, into memory; what is signed of them where the
     /// struct wants it. Returns where the report ends.
-    function _readSparse(Job memory job, uint256 j, uint256 cursor, uint256 row, uint256 s)
+    function _readSparse(Job memory job, uint256 j, uint256 shape, uint256 cursor, uint256 row, uint256 s)
         private
         pure
         returns (uint256)
     {
         unchecked {
-            uint256 bits;
+            uint256 mask = type(uint256).max >> (256 - job.feeds);
+            uint256 bits = mask;
+            if (shape == 1) {
+                assembly ("memory-safe") {
+                    bits := calldataload(cursor)
+                }
+                cursor += 32;
+                if (bits & ~mask != 0) revert BadReport(j);
+            }
             uint256 unchanged = job.unchanged + (j << 5);
             assembly ("memory-safe") {
-                bits := calldataload(cursor)
                 mstore(unchanged, bits)
                 mstore(add(s, 128), bits)
             }
-            cursor += 32;
-            uint256 rest = ~bits & (type(uint256).max >> (256 - job.feeds));
-            if ((bits | rest) >> (job.feeds - 1) > 1) revert BadReport(j);
+            uint256 rest = ~bits & mask;
             job.any |= bits;
             job.all &= bits;
             bytes32 hash = rest == 0 ? job.allUnchanged : bytes32(0);
@@ -390,7 +396,8 @@ abstract contract FairmarkRounds is FairmarkLayout, EIP712 {
         }
     }
 
-    /// @dev Feed i's new answer; zero where it keeps the old one: below its minimum, attested, or waiting.
+    /// @dev Feed i's new answer, by one pass over its prices: how many, the median's rank, how far apart. Zero where it
+    /// keeps the old one: below its minimum, attested, or waiting.
     function _answer(Job memory job, uint256 i, uint256 standing) private returns (uint256 word) {
         unchecked {
             uint256 hint;
@@ -403,7 +410,8 @@ abstract contract FairmarkRounds is FairmarkLayout, EIP712 {
                 }
                 job.cursor = spot + 1;
             }
-            if ((job.any >> i) & 1 != 0) _fill(job, i, from);
+            bool filled = (job.any >> i) & 1 != 0;
+            if (filled) _fill(job, i, from);
             uint256 median = 0;
             uint256 stride = job.stride;
             if (hint != NO_MEDIAN) {
@@ -417,8 +425,42 @@ abstract contract FairmarkRounds is FairmarkLayout, EIP712 {
             assembly ("memory-safe") {
                 params := shr(160, mload(add(params, mul(i, 12))))
             }
-            (uint256 present, uint256 spread) = _count(job, i, hint, median, column, params >> 88);
-            if (present == 0) return 0;
+            uint256 present;
+            uint256 spread;
+            {
+                uint256 k = job.k;
+                uint256 below;
+                uint256 above;
+                assembly ("memory-safe") {
+                    // less one, a missing price is greater than any
+                    let lowest := not(0)
+                    let highest := 0
+                    let end := add(column, mul(k, stride))
+                    present := k
+                    for {} 1 {} {
+                        let price := shr(192, mload(column))
+                        below := add(below, lt(price, median))
+                        above := add(above, gt(price, median))
+                        if gt(price, highest) { highest := price }
+                        price := sub(price, 1)
+                        if lt(price, lowest) { lowest := price }
+                        present := sub(present, shr(255, price))
+                        column := add(column, stride)
+                        if eq(column, end) { break }
+                    }
+                    spread := mul(sub(sub(highest, lowest), 1), 10000)
+                    // it counted the missing ones, too
+                    below := sub(below, sub(k, present))
+                }
+                if (present < params >> 88) return 0;
+                if (hint == NO_MEDIAN) revert FeedLeftOut(i, present);
+                k = (present - 1) >> 1;
+                if (below > k || k >= present - above) revert NotTheMedian(i, hint);
+                assembly ("memory-safe") {
+                    spread := div(spread, median) // never zero here
+                }
+                if (spread > 0xffff) spread = 0xffff;
+            }
             word = (median << 192) | (spread << 129) | (present << 121) | job.suffix;
             uint256 stood = standing == 0 ? 0 : job.time - _timeOf(standing);
             uint256 cumulative = ((standing & (2 ** 88 - 1)) + from * stood) & (2 ** 88 - 1);
@@ -431,7 +473,7 @@ abstract contract FairmarkRounds is FairmarkLayout, EIP712 {
                 cumulative |= 2 ** 88;
             } else {
                 if (job.pending != 0) job.pending &= ~(1 << i);
-                if (job.any != 0) {
+                if (filled) {
                     uint256 bits = job.unchanged + (hint << 5);
                     assembly ("memory-safe") {
                         bits := and(shr(i, mload(bits)), 1)
@@ -443,46 +485,6 @@ abstract contract FairmarkRounds is FairmarkLayout, EIP712 {
                 }
             }
             return word | cumulative;
-        }
-    }
-
-    /// @dev Over the reports that have a price for feed i: how many, and how far apart in basis points of the median.
-    /// Reverts unless the median is their lower median. Zero: fewer than `least`.
-    function _count(Job memory job, uint256 i, uint256 hint, uint256 median, uint256 column, uint256 least)
-        private
-        pure
-        returns (uint256 present, uint256 spread)
-    {
-        unchecked {
-            uint256 k = job.k;
-            uint256 stride = job.stride;
-            uint256 below;
-            uint256 above;
-            assembly ("memory-safe") {
-                let missing := 0
-                // less one, a missing price is greater than any
-                let lowest := not(0)
-                let highest := 0
-                for { let end := add(column, mul(k, stride)) } lt(column, end) { column := add(column, stride) } {
-                    let price := shr(192, mload(column))
-                    below := add(below, lt(price, median))
-                    above := add(above, gt(price, median))
-                    if gt(price, highest) { highest := price }
-                    price := sub(price, 1)
-                    if lt(price, lowest) { lowest := price }
-                    missing := add(missing, shr(255, price))
-                }
-                present := sub(k, missing)
-                // below counted the missing ones, too
-                below := sub(below, missing)
-                spread := mul(sub(sub(highest, lowest), 1), 10000)
-            }
-            if (present < least) return (0, 0);
-            if (hint == NO_MEDIAN) revert FeedLeftOut(i, present);
-            uint256 rank = (present - 1) >> 1;
-            if (below > rank || rank >= present - above) revert NotTheMedian(i, hint);
-            spread /= median;
-            if (spread > 0xffff) spread = 0xffff;
         }
     }
 

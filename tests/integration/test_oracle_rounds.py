@@ -304,7 +304,7 @@ def test_a_payload_has_no_byte_too_few_or_too_many(lab: Lab):
             lab.run(ORACLE.call("submit", payload[:2] + bytes([place]) + payload[3:]))
     shape = 16 + 97
     with refused("BadReport", 0):
-        lab.run(ORACLE.call("submit", payload[:shape] + b"\2" + payload[shape + 1 :]))
+        lab.run(ORACLE.call("submit", payload[:shape] + b"\3" + payload[shape + 1 :]))
 
 
 def test_a_feed_with_enough_prices_cannot_be_left_out(lab: Lab):

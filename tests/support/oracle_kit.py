@@ -161,7 +161,8 @@ class Lab:
 
     def hints(self, reports: Sequence[SignedReport]) -> bytes:
         feeds = [SimpleNamespace(min_contributors=feed[2]) for feed in self.info.feeds]
-        return median_hints(reports, feeds)
+        standing = [self.read("latestAnswer", feed[0])[1] for feed in self.info.feeds]
+        return median_hints(reports, feeds, standing)
 
     def calldata(self, reports: Sequence[SignedReport], hints: bytes | None = None, **changes: Any) -> bytes:
         return ORACLE.call(changes.pop("function", "submit"), self.payload(reports, hints, **changes))
@@ -190,6 +191,14 @@ class Lab:
         mined = self.transact(bytes.fromhex(self.address[2:]), data, STRANGER, gas=9_000_000)
         assert mined.ok
         return mined
+
+    def mixed(self, rows: Sequence[Sequence[int | None]]) -> tuple[SignedReport, ...]:
+        """Reports in which None stands for "unchanged"."""
+        signed = {}
+        for by, row in zip(self.reporters, rows, strict=False):
+            bits = sum(1 << index for index, price in enumerate(row) if price is None)
+            signed[by.address] = self.report(by, [price or 0 for price in row], unchanged=bits)
+        return in_signer_order(signed)
 
     def round(self, rows: Sequence[Sequence[int]]) -> Mined:
         """A whole round, ten milliseconds after the last."""
