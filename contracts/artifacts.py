@@ -12,7 +12,16 @@ from contracts.abi import Abi
 from contracts.errors import ArtifactError
 
 ARTIFACTS = Path(__file__).parent / "artifacts"
-CONTRACTS = ("FairmarkOracle", "FairmarkFeedAdapter")
+CONTRACTS = (
+    "FairmarkOracle",
+    "FairmarkFeedAdapter",
+    "FairmarkGatedFeedAdapter",
+    "FairmarkQuoteAdapter",
+    "FairmarkDirectory",
+    "ExampleConsumers",
+)
+INTERFACES = ("IFairmarkOracle",)
+"""Sources without code: for their ABI."""
 
 
 @dataclass(frozen=True)

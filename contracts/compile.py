@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from contracts.artifacts import ARTIFACTS, CONTRACTS
+from contracts.artifacts import ARTIFACTS, CONTRACTS, INTERFACES
 from contracts.errors import ArtifactError
 
 ROOM = Path(__file__).parent
@@ -99,7 +99,7 @@ def compile_all() -> dict[str, dict[str, Any]]:
         raise ArtifactError("the compiler warns:\n" + "\n".join(warnings))
     version = get_version_str_from_solc_binary(COMPILER)
     built = {}
-    for contract in CONTRACTS:
+    for contract in (*CONTRACTS, *INTERFACES):
         compiled = output["contracts"][f"src/{contract}.sol"][contract]
         built[contract] = {
             "contractName": contract,
