@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-pragma solidity ^0.8.28;
+pragma solidity >=0.8.0;
 
 /// @title The interface that Chainlink's consumers read feeds through
 interface AggregatorV3Interface {
