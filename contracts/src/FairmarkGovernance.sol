@@ -73,7 +73,7 @@ contract FairmarkGovernance is FairmarkState, FairmarkStandings {
 
     /// @notice Configure a group, or configure it anew, at once. Every call makes a new version and a new group hash, so
     /// that reports signed for an earlier one are void. Once a group has made a round its signers, f and threshold change
-    /// by `rotate` only, unless it is halted.
+    /// by `rotate` only, unless revocations left it too few.
     /// @param group the group's name
     /// @param feeds in the order of a report's prices. A group's feeds keep their places and their decimals for ever;
     /// new ones are appended
@@ -100,7 +100,7 @@ contract FairmarkGovernance is FairmarkState, FairmarkStandings {
         Set memory set = Set(group, number, 0, signers, f, threshold, maxAgeMs);
         uint256 header = _sload(_headerAt(number));
         if (header & ROTATING != 0) revert RotationUnderWay(group);
-        if (_round(header) != 0 && header & HALTED == 0) {
+        if (_round(header) != 0 && header & TOO_FEW == 0) {
             address blob = address(uint160(header >> 96));
             uint256 facts = _facts(blob);
             bool same = uint8(facts >> 168) == threshold && uint8(facts >> 160) == f
@@ -115,6 +115,8 @@ contract FairmarkGovernance is FairmarkState, FairmarkStandings {
     function setFeeds(bytes32 group, FeedConfig[] calldata feeds) external onlyManager(feedsManager) {
         (Set memory set, uint256 header) = _standingSet(group);
         if (header & ROTATING != 0) revert RotationUnderWay(group);
+        // only the owner ends the halt of a group that has too few signers, by naming others
+        if (header & TOO_FEW != 0) revert BadGroup(group, "signers");
         _replace(set, feeds, header);
     }
 

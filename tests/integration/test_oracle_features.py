@@ -336,6 +336,8 @@ def test_revoking_is_immediate_and_too_few_halt_the_group():
     lab.clock.advance(10)
     with refused("OraclePaused"):
         lab.run(by_set(lab, 0, kept[1:], lab.info.hash))
+    with refused("BadGroup"):
+        lab.do("setFeeds", MAJORS, [feed_config(pair) for pair in FEEDS])  # that would end the halt
     lab.reporters = ascending([*kept[1:], signer(60)])
     lab.configure(signers=[one.address for one in lab.reporters])
     lab.submit(lab.reports(ROWS))
