@@ -332,7 +332,7 @@ abstract contract FairmarkRounds is FairmarkLayout, EIP712 {
             if (job.k >= job.least) {
                 // all reports call these unchanged, and k of them are enough for any feed
                 job.attested = job.all;
-                job.pending = pending & ~job.all;
+                job.pending = pending & ~_everSet(job, pending & job.all);
                 rest = mask & ~job.all;
             }
             if (rest != 0) {
@@ -342,6 +342,20 @@ abstract contract FairmarkRounds is FairmarkLayout, EIP712 {
             if (job.cursor != job.end) revert BadPayload(job.cursor);
             uint256 lost = job.wasAttested & ~(job.attested | job.written);
             if (lost != 0) _keepAttestations(job, lost);
+        }
+    }
+
+    /// @dev Those of `feeds` that have a standing answer: "unchanged" says nothing of one that was never set, and must
+    /// not clear its candidate. Asked of waiting feeds only, which are few.
+    function _everSet(Job memory job, uint256 feeds) private view returns (uint256 known) {
+        unchecked {
+            for (uint256 i = 0; feeds != 0; ++i) {
+                if (feeds & 1 != 0) {
+                    uint256 position = (_sload(_positionsAt(job.number, i)) >> ((i & 31) << 3)) & 63;
+                    if (_sload(_feedAt(job.number, 0) + (i << 6) + position) != 0) known |= 1 << i;
+                }
+                feeds >>= 1;
+            }
         }
     }
 
