@@ -38,4 +38,4 @@ class FixedClock:
 
 def rfc3339(ms: int) -> str:
     """`1710328245391` as `2024-03-13T11:10:45.391Z`."""
-    return datetime.fromtimestamp(ms / 1000, tz=UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{ms % 1000:03d}Z"
+    return f"{datetime.fromtimestamp(ms // 1000, tz=UTC).isoformat()[:19]}.{ms % 1000:03d}Z"

@@ -19,6 +19,9 @@ process with a segmentation fault."""
 
 _STRING_OR_BRACKET = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{}]', re.DOTALL)
 
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_NESTS = (dict, list)
+
 
 def _enc_hook(value: object) -> object:
     if isinstance(value, Pair):
@@ -52,6 +55,46 @@ def decode_digits(data: bytes) -> Any:
     """Read any JSON with every fractional number as `Decimal`, from its digits. Raises `msgspec.DecodeError`."""
     check_depth(data)
     return _digits.decode(data)
+
+
+def decode_unique(data: bytes) -> Any:
+    """As `decode_digits`, and no object may name a key twice. Raises `msgspec.DecodeError`.
+
+    msgspec would keep the last, another reader the first; RFC 8259 (4) calls the outcome unpredictable.
+
+    Costs 1 to 3 µs for a ticker, 6 where its strings hold colons.
+    """
+    tree = decode_digits(data)
+    members = _members(tree)
+    # No text names fewer keys than its value holds: where even an upper bound is not above that, none is named twice.
+    if data.count(b":") != members and _keys_at_most(data) != members and _keys(data) != members:
+        raise msgspec.DecodeError("an object names a key twice")
+    return tree
+
+
+def _members(tree: object) -> int:
+    """How many members all objects of a decoded value have together."""
+    count = 0
+    pending = [tree]
+    while pending:
+        value = pending.pop()
+        if type(value) is dict:  # a decoder's values are of these very types; this is half of a ticker's cost
+            count += len(value)
+            pending += [each for each in value.values() if type(each) in _NESTS]
+        elif type(value) is list:
+            pending += [each for each in value if type(each) in _NESTS]
+    return count
+
+
+def _keys_at_most(data: bytes) -> int:
+    """A bound on `_keys` without taking strings out: where no space comes before a colon, a key's quote does."""
+    spaced = b" :" in data or b"\n:" in data or b"\t:" in data or b"\r:" in data
+    return len(data) if spaced else data.count(b'":')
+
+
+def _keys(data: bytes) -> int:
+    """How many members all objects of valid JSON name together: its colons outside strings."""
+    return _STRING.sub(b"", data).count(b":")
 
 
 def check_depth(data: bytes) -> None:

@@ -56,6 +56,7 @@ class ConversionGraph:
         if problems:
             raise ConfigurationError(problems, "the conversion graph")
         self._rank = {currency: rank for rank, currency in enumerate(order)}
+        self._paths: dict[tuple[str, str], tuple[tuple[Pair, ...], ...]] = {}
 
     def rank(self, currency: str) -> int:
         """A currency becomes only currencies of a lower rank, and its rates depend on no others. Unknown: -1."""
@@ -74,25 +75,55 @@ class ConversionGraph:
         """Every way from `source` to `target` as the legs to multiply, shortest first. To itself: the one empty way."""
         if source == target:
             return ((),)
+        known = self._paths.get((source, target))
+        if known is not None:
+            return known
         found = [(edge, *rest) for edge in self.edges if edge.base == source for rest in self.paths(edge.quote, target)]
-        return tuple(sorted(found, key=len))
+        ways = tuple(sorted(found, key=len))
+        if source in self._rank and target in self._rank:  # what the graph does not know is not remembered: a bound
+            self._paths[source, target] = ways
+        return ways
 
-    def convert(self, price: Decimal, as_of_ms: int, source: str, target: str, rates: Mapping[Pair, Rate]) -> Converted:
-        """`price`, in `source` at `as_of_ms`, in `target`, by the first path for which every leg has a rate.
+    def convert(
+        self,
+        price: Decimal,
+        as_of_ms: int,
+        source: str,
+        target: str,
+        rates: Mapping[Pair, Rate],
+        oldest_ms: int = 0,
+    ) -> Converted:
+        """`price`, in `source` at `as_of_ms`, in `target`, by one path; never by a mean of several.
 
-        Raises `ConversionError` naming the rates that are missing.
+        Which one, of those for which every leg has a rate: one whose legs are all of `oldest_ms` or later before one
+        with an older leg; then the shortest, since each leg adds its own error and its own age; then the one whose edge
+        was given first. Raises `ConversionError` naming the rates that are missing.
         """
+        if source == target:
+            return Converted(price=price, as_of_ms=as_of_ms)
+        return along(price, as_of_ms, self.legs(source, target, rates, oldest_ms))
+
+    def legs(self, source: str, target: str, rates: Mapping[Pair, Rate], oldest_ms: int = 0) -> tuple[Rate, ...]:
+        """The path that `convert` goes: none from a currency to itself. Raises `ConversionError` as it does."""
+        if source == target:
+            return ()
         paths = self.paths(source, target)
-        for path in paths:
-            if all(leg in rates for leg in path):
-                legs = tuple(rates[leg] for leg in path)
-                for leg in legs:
-                    price *= leg.value
-                return Converted(price=price, as_of_ms=min([as_of_ms, *(leg.as_of_ms for leg in legs)]), legs=legs)
+        whole = [tuple(rates[leg] for leg in path) for path in paths if all(leg in rates for leg in path)]
+        if whole:
+            young = (legs for legs in whole if all(leg.as_of_ms >= oldest_ms for leg in legs))
+            return next(young, whole[0])
         if not paths:
             raise ConversionError(f"nothing leads from {source} to {target}")
         missing = sorted({leg for path in paths for leg in path if leg not in rates})
         raise ConversionError(f"no live rate {' or '.join(missing)} to bring {source} to {target}")
+
+
+def along(price: Decimal, as_of_ms: int, legs: tuple[Rate, ...]) -> Converted:
+    """`price` multiplied by each of `legs`, as old as the oldest of them all."""
+    for leg in legs:
+        price *= leg.value
+        as_of_ms = min(as_of_ms, leg.as_of_ms)
+    return Converted(price=price, as_of_ms=as_of_ms, legs=legs)
 
 
 DOLLARS = ("USDT/USD", "USDC/USD", "USDC/USDT")

@@ -37,10 +37,28 @@ class InvalidPriceError(FairmarkError):
     code = "invalid_price"
 
 
+class InvalidSignalError(FairmarkError):
+    """A number that cannot be a value of its signal: not finite, or out of the declared range."""
+
+    code = "invalid_signal"
+
+
+class CyclicFeedsError(FairmarkError):
+    """Feeds that depend on one another in a circle: none of them could ever be computed first."""
+
+    code = "cyclic"
+
+
 class ConversionError(FairmarkError):
     """A quote's currency cannot be brought to the feed's currency with the rates at hand."""
 
     code = "no_conversion"
+
+
+class StoreUnavailableError(FairmarkError):
+    """What must outlive this process cannot be written or read now."""
+
+    code = "store_unavailable"
 
 
 class StartError(FairmarkError):

@@ -64,7 +64,7 @@ def configure_logging(level: str = "info", style: str = "auto", mode: str = "und
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for noisy in ("httpx", "httpcore", "aiosqlite", "web3", "uvicorn.error", "asyncio"):
+    for noisy in ("httpx", "httpcore", "aiosqlite", "alembic", "web3", "uvicorn.error", "asyncio"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
     logging.getLogger("pika").setLevel(logging.CRITICAL)  # it logs one refused connection seven times; broker.link once
 

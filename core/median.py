@@ -7,12 +7,13 @@ can check it by counting, and no rounding is involved.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import TypeVar
 
 Number = TypeVar("Number", int, Decimal)
 
 BPS = 10_000
+_EXACT = Context(prec=200)
 MAD_SCALE = Decimal("1.4826")
 """Makes the median absolute deviation estimate a standard deviation for normal data (Rousseeuw & Croux, 1993)."""
 MAD_LIMIT = Decimal(3)
@@ -24,6 +25,25 @@ def lower_median(values: Sequence[Number]) -> Number:
     if not values:
         raise ValueError("the median of nothing is undefined")
     return sorted(values)[(len(values) - 1) // 2]
+
+
+def weighted_lower_median(values: Sequence[Number], weights: Sequence[Decimal]) -> Number:
+    """The least value such that it and all below it weigh half of the whole, or more. With equal weights it is the
+    lower median. Raises `ValueError` on an empty sequence, and where a weight is not above zero."""
+    if not values:
+        raise ValueError("the median of nothing is undefined")
+    if not all(weight > 0 for weight in weights):
+        raise ValueError("a weight is above zero")
+    ranked = sorted(zip(values, weights, strict=True))
+    # in integers of the smallest place, so that no sum is rounded
+    places = min(int(weight.as_tuple().exponent) for weight in weights)
+    exact = [int(weight.scaleb(-places, _EXACT)) for _, weight in ranked]
+    half, passed = sum(exact), 0
+    for (value, _), weight in zip(ranked, exact, strict=True):
+        passed += 2 * weight
+        if passed >= half:
+            return value
+    raise AssertionError("the last value has all of the weight below it")
 
 
 def is_lower_median(values: Sequence[Number], candidate: Number) -> bool:

@@ -3,7 +3,7 @@
 `/live`    200 while the event loop turns: restart the process when it does not.
 `/ready`   200 when the service can do its work, else 503: send it no traffic meanwhile.
 `/health`  each dependency with its state and latency; 200 when all are up or degraded, 503 when one that the service
-           cannot do without is down. Always the same JSON shape.
+           cannot do without is down. The same JSON shape for all; what a service adds stands beside it.
 `/metrics` Prometheus text, from this service's own registry.
 """
 
@@ -52,6 +52,7 @@ class Ops:
     was_ready: bool = False
     not_ready_because: str = "starting"
     _dependencies: dict[str, _Dependency] = field(default_factory=dict)
+    _shown: dict[str, Callable[[], object]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         Info("fairmark_build", "version, service and mode", registry=self.registry).info(
@@ -61,6 +62,10 @@ class Ops:
     def depend(self, name: str, check: Check, *, required: bool = True, timeout_s: float = 2.0) -> None:
         """Show `name` in `/health`. required: the service cannot do its work without it."""
         self._dependencies[name] = _Dependency(check, required, timeout_s)
+
+    def show(self, name: str, value: Callable[[], object]) -> None:
+        """Show a member of `/health` of this service's own, as JSON of what `value` returns."""
+        self._shown[name] = value
 
     def set_ready(self) -> None:
         self.ready = self.was_ready = True
@@ -84,6 +89,7 @@ class Ops:
             "version": VERSION,
             "time": rfc3339(self.clock.now_ms()),
             "dependencies": dependencies,
+            **{name: value() for name, value in self._shown.items()},
         }
 
     @staticmethod

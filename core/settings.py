@@ -28,8 +28,11 @@ from pydantic import (
     model_validator,
 )
 
-from core.errors import ConfigurationError
-from core.types import Feed, Group, Mode, Pair
+from core.errors import ConfigurationError, CyclicFeedsError
+from core.pipeline import order_problems
+from core.reporting import Policy, order
+from core.signals import SignalRange
+from core.types import QUOTE_RULES, REPORT_RULES, Aggregate, Feed, Group, Mode, Pair
 
 PREFIX = "FAIRMARK_"
 NOT_SETTINGS = {"FAIRMARK_CONFIG", "FAIRMARK_REQUIRE_SERVICES"}
@@ -74,6 +77,13 @@ def _checked_store(value: str) -> str:
         _ = urlsplit(value).port
     except ValueError:
         raise ValueError("its port is none; special characters of a password are percent-encoded") from None
+    return value
+
+
+def _checked_address(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65_536:
+        raise ValueError("not an address, such as 127.0.0.1:40101")
     return value
 
 
@@ -171,10 +181,42 @@ class SimulatorSettings(_Section):
     seed: int = 1
     volatility_bps: int = Field(default=2, ge=0, le=1000, description="one price step, each tick of tick_ms")
     tick_ms: int = Field(default=500, ge=10)
+    tcp_port: int = Field(default=40_101, ge=0, le=65_000, description="`--tcp`: the first of three; 0: any free ones")
+    tcp_rate: int = Field(default=20, ge=1, le=1_000_000, description="`--tcp`: lines a second on each port")
 
     @property
     def control_url(self) -> str:
         return self.url or f"http://{self.host}:{self.port}"
+
+
+class SourcesSettings(_Section):
+    """How fetchers ask their sources over HTTP. What an exchange allows stands in the catalogue (`[limit]`)."""
+
+    timeout_s: float = Field(default=1.5, gt=0, le=30, description="one request, to its last byte")
+    timeouts: dict[Name, Annotated[float, Field(gt=0, le=30)]] = Field(
+        default={}, description="the same, for single sources: timeouts = { coingecko = 3.0 }"
+    )
+    max_tries: int = Field(default=3, ge=1, le=10, description="requests of one fetch: failed ones are sent again")
+    retry_share: float = Field(
+        default=0.2, ge=0, le=1, description="of a source's requests, how many may be retries, beyond ten saved ones"
+    )
+    quarantine_after: int = Field(
+        default=5, ge=1, le=1_000, description="failures in a row after which a source is asked no more, only probed"
+    )
+    probe_pause_s: float = Field(default=2.0, gt=0, le=20, description="before its first probe; then doubled each time")
+    longest_probe_pause_s: float = Field(default=15.0, gt=0, le=20, description="more, and it is not back within 30 s")
+
+
+class StreamsSettings(_Section):
+    """Prices that exchanges send by themselves, over WebSocket. Where a stream shows none, the source is asked."""
+
+    enabled: bool = True
+    fresh_s: float = Field(
+        default=5.0, gt=0, le=60, description="an older streamed price is not used; the source is asked instead"
+    )
+    sample_s: float = Field(
+        default=1.0, gt=0, le=60, description="between rounds, seconds between looks at the streams for hints"
+    )
 
 
 class AggregatorSettings(_Section):
@@ -192,7 +234,10 @@ class AggregatorSettings(_Section):
         le=60_000,
         description="a request's attempt starts so long after the group's last; 0: at once",
     )
-    heartbeats: bool = Field(default=True, description="start attempts on heartbeat and on deviation hints")
+    heartbeats: bool = Field(
+        default=True, description="start attempts on heartbeat and on deviation hints, where this instance leads"
+    )
+    groups: tuple[Name, ...] | None = Field(default=None, description="those that this instance serves; default: all")
     key: Key | None = None
     key_file: Path | None = Field(default=None, description="holds the key in hex, or an encrypted keystore")
     key_password: SecretStr | None = None
@@ -201,12 +246,74 @@ class AggregatorSettings(_Section):
     token_file: Path | None = None
 
 
+class TraderSettings(_Section):
+    """The register of reporters of signals, and the feeds made of what they produce."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8020
+    name: Name = Field(default="trader", description="reporters address their messages to it")
+    url: Url | None = Field(default=None, description="where others find it; default: host and port")
+    token: SecretStr | None = None
+    token_file: Path | None = Field(default=None, description="default: a file in data_dir, made at the first start")
+
+    @property
+    def found_at(self) -> str:
+        return self.url or f"http://{self.host}:{self.port}"
+
+
+class SignalSettings(_Section):
+    """A feed of signals: numbers that may be zero or negative, from reporters whose silence is an error."""
+
+    decimals: int = Field(default=8, ge=0, le=18)
+    minimum: Decimal = Decimal(-1)
+    maximum: Decimal = Decimal(1)
+    period_s: Decimal = Field(default=Decimal(60), ge=Decimal("0.2"), le=86_400, description="aligned to UTC")
+    policy: Policy = Field(default=Policy.STRICT, description="what one reporter's silence does: see docs/reporters.md")
+    needed: int = Field(default=1, ge=1, le=64, description="reporters and feeds that must be well, at the least")
+    max_age_s: Decimal | None = Field(default=None, gt=0, description="of the data's own time; default: three periods")
+    feeds: tuple[Name, ...] = Field(default=(), description="other signals that count as one reporter each")
+    addresses: dict[Name, Address] | None = Field(
+        default=None, description="who may report, by name; default: whoever has the token, each name for its first key"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> SignalSettings:
+        _ = self.declared
+        return self
+
+    @property
+    def period_ms(self) -> int:
+        return int(self.period_s * 1000)
+
+    @property
+    def max_age_ms(self) -> int:
+        return 3 * self.period_ms if self.max_age_s is None else int(self.max_age_s * 1000)
+
+    @property
+    def declared(self) -> SignalRange:
+        return SignalRange(decimals=self.decimals, minimum=self.minimum, maximum=self.maximum)
+
+
+class StrategySettings(_Section):
+    """The key of one strategy; default: a file in data_dir, made at the first start."""
+
+    key: Key | None = None
+    key_file: Path | None = Field(default=None, description="holds the key in hex, or an encrypted keystore")
+    key_password: SecretStr | None = None
+    key_password_file: Path | None = None
+
+
 class BffSettings(_Section):
     """What clients see."""
 
     host: str = "127.0.0.1"
     port: Port = 8000
     aggregator_url: Url = "http://127.0.0.1:8001"
+    aggregator_urls: tuple[Url, ...] = Field(
+        default=(), description="more aggregators, for when that one fails or does not serve a group"
+    )
+    market_url: Url | None = Field(default="http://127.0.0.1:8002", description="where `/prices/…` is answered")
+    trader_url: Url = Field(default="http://127.0.0.1:8020", description="where signals are asked for")
     token: SecretStr | None = None
     token_file: Path | None = None
     refresh_timeout_ms: int = Field(default=10_000, ge=100, le=60_000)
@@ -214,6 +321,80 @@ class BffSettings(_Section):
     cors_origin_regex: Annotated[str, AfterValidator(_checked_regex)] = (
         r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
     )
+
+
+class LinesSettings(_Section):
+    """A TCP source of newline-delimited JSON: `{"symbol", "price", "timestamp"}`, milliseconds."""
+
+    address: Annotated[str, AfterValidator(_checked_address)] = Field(description="`host:port`")
+    mode: Literal["live", "test", "both"] = Field(
+        default="both", description="the market's mode in which it is read; its ticks count as of that mode"
+    )
+
+
+class MarketSettings(_Section):
+    """Market data: ticks in, minutes out. Each source has a queue and workers of its own."""
+
+    enabled: bool = Field(default=True, description="`fairmark up` starts it too")
+    host: str = "127.0.0.1"
+    port: Port = 8002
+    pairs: tuple[str, ...] = Field(
+        default=("BTC/USDT", "DOGE/USDT", "TON/USDT", "SOL/USDT", "ETH/USDT"),
+        min_length=1,
+        description="in URLs and TCP lines written without the slash: `BTCUSDT`",
+    )
+    exchanges: tuple[Name, ...] = Field(
+        default=("binance", "okx", "bybit", "kraken", "gate"),
+        description="whose streams are read: the real ones, or in test mode the simulator's",
+    )
+    tcp: dict[Name, LinesSettings] = Field(
+        default={
+            f"exchange{number}": LinesSettings(address=f"127.0.0.1:{40100 + number}", mode="test")
+            for number in (1, 2, 3)
+        },
+        description="TCP sources by name; the default ones are `fairmark simulator --tcp`, and so for test mode only",
+    )
+    workers: int = Field(default=5, ge=1, le=64, description="of each source")
+    queue_ticks: int = Field(
+        default=20_000, ge=1, description="that may wait in a source's queue; beyond it the oldest of a pair is dropped"
+    )
+    window_s: int = Field(default=300, ge=60, le=3_600, description="how long every tick is kept")
+    window_ticks: int = Field(
+        default=5_000_000,
+        ge=1_000,
+        description="kept in memory, 16 bytes each; beyond it the oldest seconds keep totals",
+    )
+    longest_period_s: int = Field(default=86_400, ge=60, description="statistics look back so far, over minutes")
+    grace_ms: int = Field(default=2_000, ge=0, le=60_000, description="a minute is written so long after it ended")
+    redis_url: Url | None = Field(default=None, description="Redis keeps the window too; none: memory only")
+    redis_prefix: Name = "fairmark"
+    database: Annotated[str, AfterValidator(_checked_store)] | None = Field(
+        default=None, description="where minutes are kept; default: as `store.url`"
+    )
+    partition: Literal["none", "day", "month"] = Field(
+        default="month", description="PostgreSQL keeps the minutes of each in a partition of its own"
+    )
+    retention_days: int = Field(default=0, ge=0, description="older minutes are dropped; 0: none are")
+    spool_rows: int = Field(
+        default=100_000,
+        ge=1,
+        description="minutes that wait in data_dir while the database is down; then the oldest go",
+    )
+    token: SecretStr | None = Field(default=None, description="for `POST /mode/…`; none: the mode cannot be switched")
+    token_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> MarketSettings:
+        for pair in self.pairs:
+            Pair(pair)
+        if both := set(self.tcp) & set(self.exchanges):
+            raise ValueError(f"{', '.join(sorted(both))}: a name of a TCP source and of an exchange")
+        return self
+
+    @property
+    def symbols(self) -> dict[str, Pair]:
+        """The pairs by their symbols."""
+        return {pair.replace("/", ""): Pair(pair) for pair in self.pairs}
 
 
 class FetcherSettings(_Section):
@@ -244,8 +425,32 @@ class FeedSettings(_Section):
     min_price: Decimal = Field(default=Decimal("0.00000001"), gt=0)
     max_price: Decimal = Field(default=Decimal(100_000_000), gt=0)
     outlier_floor_bps: int = Field(default=50, ge=0)
+    unchanged_bps: int = Field(
+        default=0, ge=0, description="a price within this of the standing answer is attested, not written; 0: the same"
+    )
     max_spread_bps: int = Field(default=150, ge=1)
-    max_quote_age_s: float = Field(default=60, gt=0)
+    max_jump_bps: int = Field(default=500, ge=1, description="from the last answer, unless most sources agree")
+    aggregate: Literal["median", "volume", "trust"] = Field(
+        default="median", description="a fetcher's answer: `median`, or one weighted by `volume` or by `trust`"
+    )
+    trust: dict[Name, Annotated[Decimal, Field(gt=0, le=1_000)]] = Field(
+        default={}, description="by source, what it weighs where the aggregate is `trust`; others weigh 1"
+    )
+    wanted_contributors: int | None = Field(
+        default=None, ge=1, description="with fewer reporters an answer is degraded; default: all of the group's"
+    )
+    fresh_quote_age_s: float = Field(default=15, gt=0, description="fresh quotes are preferred to older ones")
+    max_quote_age_s: float = Field(default=60, gt=0, description="by the source's time, and by the receipt")
+    fresh_receipt_age_s: float = Field(default=10, gt=0)
+    max_receipt_age_s: float = Field(default=60, gt=0, description="by the receipt alone")
+    fresh_unchanged_s: float = Field(default=600, gt=0)
+    max_unchanged_s: float = Field(
+        default=3_600, gt=0, description="a price that has not changed for so long is frozen; more for pegged pairs"
+    )
+    policy: Policy = Field(
+        default=Policy.QUORUM,
+        description="strict: no round while a registered reporter has no price; the same for all feeds of a group",
+    )
     description: str = ""
 
     @model_validator(mode="after")
@@ -253,6 +458,15 @@ class FeedSettings(_Section):
         Pair(self.pair)
         if self.wanted_sources < self.min_sources:
             raise ValueError("wanted_sources is below min_sources")
+        for clock in ("quote_age", "receipt_age", "unchanged"):
+            fresh, most = f"fresh_{clock}_s", f"max_{clock}_s"
+            # a default gives way to a stricter limit: see `feed_of`
+            if fresh in self.model_fields_set and getattr(self, fresh) > getattr(self, most):
+                raise ValueError(f"{fresh} is above {most}")
+        if self.trust and self.aggregate != "trust":
+            raise ValueError("trust weighs nothing unless aggregate is 'trust'")
+        if self.unchanged_bps >= self.deviation_bps:
+            raise ValueError("unchanged_bps is not below deviation_bps: movement would be called none")
         if self.min_price >= self.max_price:
             raise ValueError("min_price is not below max_price")
         if self.max_price * 10**self.decimals >= 2**64:
@@ -271,6 +485,15 @@ class GroupSettings(_Section):
     threshold: int | None = Field(default=None, ge=1, description="default: 2f + 1")
     grid_ms: int = Field(default=10, ge=1, le=1_000)
     max_age_s: float = Field(default=60, gt=0, le=3_600)
+
+
+class ValidationSettings(_Section):
+    """The order in which the rules stand. Every rule stands: a limit that shall never bind is set wide instead."""
+
+    quotes: tuple[str, ...] = Field(default=QUOTE_RULES, description="a fetcher's, over the quotes of a feed")
+    reports: tuple[str, ...] = Field(
+        default=REPORT_RULES, description="the aggregator's, over an attempt's reports: the first that fails names it"
+    )
 
 
 class LogSettings(_Section):
@@ -294,12 +517,19 @@ class Settings(_Section):
     chain: ChainSettings = ChainSettings()
     broker: BrokerSettings = BrokerSettings()
     store: StoreSettings = StoreSettings()
+    market: MarketSettings = MarketSettings()
     simulator: SimulatorSettings = SimulatorSettings()
+    sources: SourcesSettings = SourcesSettings()
+    streams: StreamsSettings = StreamsSettings()
     aggregator: AggregatorSettings = AggregatorSettings()
     bff: BffSettings = BffSettings()
+    trader: TraderSettings = TraderSettings()
+    signals: dict[Name, SignalSettings] = {}
+    strategies: dict[Name, StrategySettings] = {}
     fetchers: dict[Name, FetcherSettings] = {}
     feeds: tuple[FeedSettings, ...] = ()
     groups: dict[Name, GroupSettings] = {}
+    validation: ValidationSettings = ValidationSettings()
 
     @model_validator(mode="after")
     def _check(self, info: ValidationInfo) -> Settings:
@@ -319,9 +549,34 @@ class Settings(_Section):
         for name, port in (("chain", self.chain.port), ("simulator", self.simulator.port)):
             if port == 0:
                 problems.append(f"{name}.port: 0 is for services that announce their port; name a fixed one here")
+        problems += self._signal_problems()
+        for name, stated, known in (
+            ("quotes", self.validation.quotes, QUOTE_RULES),
+            ("reports", self.validation.reports, REPORT_RULES),
+        ):
+            problems += order_problems(stated, known, f"validation.{name}")
         if not self.groups and "groups" not in unknown:
             problems.append("groups: name at least one, with its feeds")
+        if "groups" not in unknown:
+            served = self.aggregator.groups or ()
+            problems += [f"aggregator.groups: {name} is no group" for name in served if name not in self.groups]
         return problems + self._feeds_and_groups(unknown)
+
+    def _signal_problems(self) -> list[str]:
+        """Where signals do not follow one another as they should."""
+        problems = []
+        for name, signal in self.signals.items():
+            for other in signal.feeds:
+                if other not in self.signals:
+                    problems.append(f"signals.{name}.feeds: {other} is no signal")
+                elif self.signals[other].period_s != signal.period_s:
+                    problems.append(f"signals.{name}.feeds: {other} has another period")
+        if not problems:
+            try:
+                order({name: signal.feeds for name, signal in self.signals.items()})
+            except CyclicFeedsError as error:
+                problems.append(f"signals: {error}")
+        return problems
 
     def _feeds_and_groups(self, unknown: frozenset[str]) -> list[str]:
         """Where feeds, groups and fetchers do not name one another as they should."""
@@ -333,6 +588,11 @@ class Settings(_Section):
                 problems += self._group_problems(name)
             if "feeds" not in unknown:
                 problems += [f"groups.{name}.feeds: {p} has no [[feeds]] entry" for p in group.feeds if p not in known]
+            if len({feed.policy for feed in self.feeds if feed.pair in group.feeds}) > 1:
+                problems.append(
+                    f"groups.{name}.feeds: some are strict, some are not; the contract takes a round whole, so give "
+                    "the strict ones a group of their own"
+                )
             for pair in group.feeds:
                 if pair in seen:
                     problems.append(f"groups.{name}.feeds: {pair} is in group {seen[pair]} already")
@@ -353,6 +613,9 @@ class Settings(_Section):
             problems.append(f"{where}.threshold: {threshold} is not between 2f + 1 and the {len(reporters)} reporters")
         for feed in self.feeds:
             least = feed.min_contributors or threshold
+            wanted = feed.wanted_contributors
+            if feed.pair in group.feeds and wanted is not None and not least <= wanted <= len(reporters):
+                problems.append(f"feeds.{feed.pair}.wanted_contributors: {wanted} is not between {least} and n")
             if feed.pair in group.feeds and not 2 * group.f + 1 <= least <= len(reporters):
                 problems.append(f"feeds.{feed.pair}.min_contributors: {least} is not between 2f + 1 and n")
         return problems
@@ -369,7 +632,7 @@ class Settings(_Section):
         by_pair = {feed.pair: feed for feed in self.feeds}
         return Group(
             name=name,
-            feeds=tuple(_feed(by_pair[pair], threshold) for pair in settings.feeds),
+            feeds=tuple(feed_of(by_pair[pair], threshold, len(self.reporters(name))) for pair in settings.feeds),
             f=settings.f,
             threshold=threshold,
             grid_ms=settings.grid_ms,
@@ -389,11 +652,16 @@ class Settings(_Section):
         """The async SQLAlchemy URL of the store; with SQLite, a file of its own for each service `name`."""
         if self.store.url == "sqlite":
             return f"sqlite+aiosqlite:///{self.data_dir / f'{name}.sqlite'}"
-        url = re.sub(r"^sqlite://", "sqlite+aiosqlite://", self.store.url)
-        return re.sub(r"^postgres(ql)?://", "postgresql+asyncpg://", url)
+        return _async_url(self.store.url)
+
+    def market_store_url(self) -> str:
+        """As `store_url`, of the minutes."""
+        own = self.market.database
+        return self.store_url("market") if own in (None, "sqlite") else _async_url(str(own))
 
 
-def _feed(settings: FeedSettings, threshold: int) -> Feed:
+def feed_of(settings: FeedSettings, threshold: int, reporters: int) -> Feed:
+    """The domain's view of a feed. threshold, reporters: its group's, which are the defaults of its own numbers."""
     return Feed(
         pair=Pair(settings.pair),
         decimals=settings.decimals,
@@ -405,10 +673,26 @@ def _feed(settings: FeedSettings, threshold: int) -> Feed:
         min_price=settings.min_price,
         max_price=settings.max_price,
         outlier_floor_bps=settings.outlier_floor_bps,
+        unchanged_bps=settings.unchanged_bps,
         max_spread_bps=settings.max_spread_bps,
+        max_jump_bps=settings.max_jump_bps,
+        aggregate=Aggregate(settings.aggregate),
+        trust=dict(settings.trust),
+        wanted_contributors=settings.wanted_contributors or reporters,
+        fresh_quote_age_ms=int(min(settings.fresh_quote_age_s, settings.max_quote_age_s) * 1000),
         max_quote_age_ms=int(settings.max_quote_age_s * 1000),
+        fresh_receipt_age_ms=int(min(settings.fresh_receipt_age_s, settings.max_receipt_age_s) * 1000),
+        max_receipt_age_ms=int(settings.max_receipt_age_s * 1000),
+        fresh_unchanged_ms=int(min(settings.fresh_unchanged_s, settings.max_unchanged_s) * 1000),
+        max_unchanged_ms=int(settings.max_unchanged_s * 1000),
+        policy=settings.policy,
         description=settings.description,
     )
+
+
+def _async_url(url: str) -> str:
+    url = re.sub(r"^sqlite://", "sqlite+aiosqlite://", url)
+    return re.sub(r"^postgres(ql)?://", "postgresql+asyncpg://", url)
 
 
 def load(path: Path | None, environ: Mapping[str, str] | None = None) -> Settings:
@@ -503,6 +787,12 @@ def _take_secrets(tree: dict[str, Any], path: str = "") -> list[str]:
     return problems
 
 
+_LISTS = frozenset(
+    {"urls", "aggregator_urls", "sources", "groups", "feeds", "reporters", "quotes", "reports", "pairs", "exchanges"}
+)
+"""Settings of several values: in the environment, separated by commas."""
+
+
 def _overlay(tree: dict[str, Any], environ: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
     """Lay the environment over `tree`. Returns the variable that gave each place, and what fits nowhere."""
     variables: dict[str, str] = {}
@@ -522,7 +812,7 @@ def _overlay(tree: dict[str, Any], environ: Mapping[str, str]) -> tuple[dict[str
                 problems.append(f"{variable}: {'.'.join(path)} is no table")
                 break
         else:
-            node[leaf] = [item.strip() for item in value.split(",")] if leaf in {"urls", "sources"} else value
+            node[leaf] = [item.strip() for item in value.split(",")] if parents and leaf in _LISTS else value
             variables[".".join([*path, leaf])] = variable
     return variables, problems
 

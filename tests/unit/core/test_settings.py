@@ -1,5 +1,6 @@
 """Configuration: validated whole, every problem at once with its place, environment over file, secrets never in it."""
 
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,8 @@ def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
         "FAIRMARK_MODE": "live",
         "FAIRMARK_FETCHERS__FETCHER_D__SOURCES": "kraken, okx",
         "FAIRMARK_BROKER__URLS": "amqp://one:5672/,amqp://two:5672/",
+        "FAIRMARK_BFF__AGGREGATOR_URLS": "http://two:8001",
+        "FAIRMARK_AGGREGATOR__GROUPS": "majors",
         "FAIRMARK_AGGREGATOR__TOKEN": "s3cret",
         "FAIRMARK_REQUIRE_SERVICES": "1",
     }
@@ -107,6 +110,8 @@ def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
     assert settings.named_mode() is Mode.LIVE
     assert settings.fetchers["fetcher-d"].sources == ("kraken", "okx")
     assert settings.broker.urls == ("amqp://one:5672/", "amqp://two:5672/")
+    assert settings.bff.aggregator_urls == ("http://two:8001",)
+    assert settings.aggregator.groups == ("majors",)
     assert secret(settings.aggregator.token, None, "aggregator.token") == "s3cret"
     assert "s3cret" not in repr(settings)
 
@@ -276,3 +281,39 @@ def test_store_urls_name_their_async_drivers(tmp_path: Path) -> None:
     assert settings.store_url("fetcher-a") == "postgresql+asyncpg://fm@db/fairmark"
     settings = load(path, {"FAIRMARK_STORE__URL": "sqlite:///all.sqlite"})
     assert settings.store_url("fetcher-a") == "sqlite+aiosqlite:///all.sqlite"
+
+
+def test_each_clock_has_a_fresh_limit_within_its_last_one(tmp_path: Path) -> None:
+    text = MINIMAL.replace('pair = "BTC/USD"', 'pair = "BTC/USD"\nmax_quote_age_s = 8\nmax_unchanged_s = 7200')
+    path = tmp_path / "fairmark.toml"
+    path.write_text(text)
+    [feed] = load(path, {}).group("majors").feeds
+    assert (feed.fresh_quote_age_ms, feed.max_quote_age_ms) == (8_000, 8_000)  # a default gives way
+    assert (feed.fresh_receipt_age_ms, feed.max_receipt_age_ms) == (10_000, 60_000)
+    assert (feed.fresh_unchanged_ms, feed.max_unchanged_ms) == (600_000, 7_200_000)
+    text = text.replace("max_quote_age_s = 8", "max_quote_age_s = 8\nfresh_quote_age_s = 9")
+    assert problems(tmp_path, text) == ["feeds.0: fresh_quote_age_s is above max_quote_age_s"]
+
+
+def test_the_rules_stand_in_the_configured_order_each_of_them_once(tmp_path: Path) -> None:
+    turned = '[validation]\nquotes = ["range", "age", "dependent", "fresh", "deviation", "outlier"]\n'
+    assert load(write(tmp_path, MINIMAL + turned), {}).validation.quotes[:2] == ("range", "age")
+    given = {"FAIRMARK_VALIDATION__QUOTES": "outlier, age, range, dependent, fresh, deviation"}
+    assert load(write(tmp_path, MINIMAL), given).validation.quotes[0] == "outlier"
+    [missing] = problems(tmp_path, MINIMAL + turned.replace('"age", ', ""))
+    assert missing == "validation.quotes: age is missing: every rule stands, where is yours to say"
+
+
+def test_a_feed_may_weigh_its_sources_and_want_fewer_reporters_than_all(tmp_path: Path) -> None:
+    feed = 'pair = "BTC/USD"\n'
+    plain = load(write(tmp_path, MINIMAL), {}).group("majors").feeds[0]
+    assert (plain.aggregate, plain.trust, plain.wanted_contributors) == ("median", {}, 4)
+    weighed = MINIMAL.replace(
+        feed, feed + 'aggregate = "trust"\nwanted_contributors = 3\n[feeds.trust]\nkraken = "2.5"\n'
+    )
+    found = load(write(tmp_path, weighed), {}).group("majors").feeds[0]
+    assert (found.aggregate, found.trust, found.wanted_contributors) == ("trust", {"kraken": Decimal("2.5")}, 3)
+    [unused] = problems(tmp_path, weighed.replace('"trust"', '"volume"'))
+    assert unused == "feeds.0: trust weighs nothing unless aggregate is 'trust'"
+    [few] = problems(tmp_path, weighed.replace("contributors = 3", "contributors = 2"))
+    assert few == "feeds.BTC/USD.wanted_contributors: 2 is not between 3 and n"

@@ -1,0 +1,118 @@
+"""A few small documents that must outlive their process: JSON text by scope and name, in SQLite or PostgreSQL.
+
+For what is read whole at start and written when it changes, such as who is registered. What grows with time has tables
+of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.schema import CreateTable
+
+from core.databases import bounded
+from core.errors import StoreUnavailableError
+from core.sqlite import keep_ahead
+
+BUSY_MS = 1_000
+OPEN_S = 15.0
+"""How long a service that starts waits for the table: everything else on the machine may be starting too."""
+_LOCK = sa.text("SELECT pg_advisory_xact_lock(4607182418800017409)")
+
+
+class Documents(Protocol):
+    """Every call is bounded in time and raises `StoreUnavailableError` when it cannot be done."""
+
+    async def open(self) -> None:
+        """Connect, and make the table where it is missing. Safe to call again."""
+        ...
+
+    async def put(self, scope: str, name: str, body: str) -> None:
+        """Write a document, in the place of the one that had its name."""
+        ...
+
+    async def all(self, scope: str) -> dict[str, str]:
+        """Every document of a scope by its name."""
+        ...
+
+    async def ping(self) -> str: ...
+
+    async def close(self) -> None: ...
+
+
+class SqlDocuments:
+    """`Documents` over SQLAlchemy Core. url: `sqlite+aiosqlite:///…` or `postgresql+asyncpg://…`. timeout_s: bound of
+    each call but `open`, which has `OPEN_S`."""
+
+    def __init__(self, url: str, *, table: str, timeout_s: float = 2.0) -> None:
+        self._url = make_url(url)
+        self._timeout_s = timeout_s
+        self._engine: AsyncEngine | None = None
+        self._table = sa.Table(
+            table,
+            sa.MetaData(),
+            sa.Column("scope", sa.String(160), primary_key=True),
+            sa.Column("name", sa.String(160), primary_key=True),
+            sa.Column("body", sa.Text, nullable=False),
+        )
+
+    async def open(self) -> None:
+        if self._engine is not None:
+            return
+        async with bounded(self._url, self._timeout_s, StoreUnavailableError):
+            engine = self._connect()
+        try:
+            async with bounded(self._url, OPEN_S, StoreUnavailableError), engine.begin() as connection:
+                if engine.dialect.name == "postgresql":  # two that start at once would both create the table
+                    await connection.execute(_LOCK)
+                await connection.execute(CreateTable(self._table, if_not_exists=True))
+        except BaseException:
+            await engine.dispose()
+            raise
+        self._engine = engine
+
+    def _connect(self) -> AsyncEngine:
+        bounds: dict[str, Any] = {"max_overflow": 0, "pool_timeout": self._timeout_s}
+        if self._url.get_backend_name() != "sqlite":
+            return create_async_engine(self._url, pool_size=2, pool_pre_ping=True, **bounds)
+        if self._url.database and self._url.database != ":memory:":
+            Path(self._url.database).parent.mkdir(parents=True, exist_ok=True)
+        engine = create_async_engine(self._url, pool_size=1, connect_args={"timeout": BUSY_MS / 1000}, **bounds)
+        return keep_ahead(engine, BUSY_MS)
+
+    async def put(self, scope: str, name: str, body: str) -> None:
+        async with self._begin() as connection:
+            insert = (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(self._table)
+            written = insert.values(scope=scope, name=name, body=body)
+            await connection.execute(
+                written.on_conflict_do_update(index_elements=["scope", "name"], set_={"body": written.excluded.body})
+            )
+
+    async def all(self, scope: str) -> dict[str, str]:
+        query = sa.select(self._table.c.name, self._table.c.body).where(self._table.c.scope == scope)
+        async with self._begin() as connection:
+            return {name: body for name, body in await connection.execute(query)}
+
+    async def ping(self) -> str:
+        async with self._begin() as connection:
+            await connection.execute(sa.text("SELECT 1"))
+        return self._url.get_backend_name()
+
+    async def close(self) -> None:
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            await engine.dispose()
+
+    @asynccontextmanager
+    async def _begin(self) -> AsyncIterator[AsyncConnection]:
+        if self._engine is None:
+            raise StoreUnavailableError(f"the table {self._table.name} is not open")
+        async with bounded(self._url, self._timeout_s, StoreUnavailableError), self._engine.begin() as connection:
+            yield connection
