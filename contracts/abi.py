@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from eth_abi.abi import decode, encode
@@ -11,6 +12,7 @@ from eth_abi.exceptions import DecodingError
 from eth_utils.crypto import keccak
 
 from contracts.errors import ContractError
+from contracts.words import NotThatShapeError, reader
 
 ERROR_STRING = keccak(text="Error(string)")[:4]
 PANIC = keccak(text="Panic(uint256)")[:4]
@@ -22,6 +24,11 @@ class _Entry:
     selector: bytes
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+
+    @cached_property
+    def reader(self) -> Callable[[bytes], tuple[Any, ...]]:
+        """Reads a result."""
+        return reader(self.outputs) or (lambda data: tuple(decode(self.outputs, data)))
 
 
 class Abi:
@@ -59,8 +66,8 @@ class Abi:
     def result(self, function: str, data: bytes) -> tuple[Any, ...]:
         """What the function returned, in order. Raises `ContractError` when the bytes are something else."""
         try:
-            return tuple(decode(self._functions[function].outputs, data))
-        except (DecodingError, OverflowError) as error:
+            return self._functions[function].reader(data)
+        except (DecodingError, NotThatShapeError, OverflowError) as error:
             raise ContractError(
                 f"{function} returned {len(data)} bytes that are not its result: another contract stands there"
             ) from error

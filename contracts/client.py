@@ -30,6 +30,7 @@ from core.types import Deployment, Mode, Pair, SignedReport
 SIMULATE_AT = "pending"
 """A simulation sees the time of the block it would be mined in. At `latest` it would see the last block's, and on a
 chain that was idle for more than 30 s every moment would lie in the future."""
+LATEST = "latest"
 KNOWN_SETS = 256
 """Versions of groups that a client remembers."""
 
@@ -74,8 +75,12 @@ class OracleClient:
         record = self.record
         if record.mode != self.mode:
             raise DeploymentMismatchError(f"the record is of a {record.mode} deployment, not of a {self.mode} one")
-        if (chain_id := await self.rpc.quantity("eth_chainId")) != record.chain_id:
-            raise DeploymentMismatchError(f"{self.rpc.url} is chain {chain_id}, the record's is {record.chain_id}")
+        for url, chain_id in (await self.rpc.chain_ids()).items():
+            if chain_id != record.chain_id:
+                raise DeploymentMismatchError(
+                    f"{url} is chain {chain_id}, the record's is {record.chain_id}: set chain.chain_id, or name "
+                    "another node with chain.url"
+                )
         block = await self.rpc.call("eth_getBlockByNumber", hex(record.block_number), False)
         if block is None or block["hash"] != record.block_hash:
             raise DeploymentMismatchError(
@@ -84,7 +89,7 @@ class OracleClient:
             )
         if len(await self.rpc.call("eth_getCode", record.address, "latest")) <= 2:
             raise DeploymentMismatchError(f"no contract stands at {record.address}")
-        _, name, version, domain_chain, contract, _, _ = await self._read("eip712Domain")
+        _, name, version, domain_chain, contract, _, _ = await self.read("eip712Domain")
         wanted = (self.domain.name, DOMAIN_VERSION, record.chain_id, record.address.lower())
         if (name, version, domain_chain, contract.lower()) != wanted:
             raise DeploymentMismatchError(
@@ -92,24 +97,19 @@ class OracleClient:
                 "wrong mode, or another contract"
             )
 
-    async def group_state(self, group: str) -> GroupState:
-        """One call. Raises `CallRevertedError` named `UnknownGroup`, or `RpcUnavailableError`."""
-        (info,) = await self._read("groupInfo", bytes32(group))
+    async def group_state(self, group: str, at: str = LATEST) -> GroupState:
+        """One call. at: a block, 0x-hex, for as long as the node keeps its state. Raises `CallRevertedError` named
+        `UnknownGroup`, or `RpcUnavailableError`."""
+        (info,) = await self.read("groupInfo", bytes32(group), at=at)
         state = _state(group, info)
-        self._sets[state.group_hash] = SignerSet(
-            number=state.number,
-            place=state.set_place,
-            signers=state.signers,
-            feeds=len(state.feeds),
-            least=max(feed.min_contributors for feed in state.feeds),
-        )
+        self._sets[state.group_hash] = signer_set(state)
         while len(self._sets) > KNOWN_SETS:
             self._sets.pop(next(iter(self._sets)))
         return state
 
-    async def read_group(self, group: str) -> GroupReading:
-        """Every answer of the group, in one call. Raises as `group_state` does."""
-        (reading,) = await self._read("readGroup", bytes32(group))
+    async def read_group(self, group: str, at: str = LATEST) -> GroupReading:
+        """Every answer of the group, in one call. at, and what it raises: as `group_state`."""
+        (reading,) = await self.read("readGroup", bytes32(group), at=at)
         group_hash, version, round_, moment, block, paused, timestamp, feeds = reading
         answers = [_answer(feed) for feed in feeds]
         return GroupReading(
@@ -128,12 +128,12 @@ class OracleClient:
 
     async def owner(self) -> str:
         """Who configures the oracle. Raises `RpcUnavailableError`."""
-        (owner,) = await self._read("owner")
+        (owner,) = await self.read("owner")
         return to_checksum_address(owner)
 
     async def pending_owner(self) -> str:
         """Who is offered ownership and has not accepted it; the zero address: nobody. Raises `RpcUnavailableError`."""
-        (owner,) = await self._read("pendingOwner")
+        (owner,) = await self.read("pendingOwner")
         return to_checksum_address(owner)
 
     async def round_transaction(self, group: str, round_: int, block: int) -> str | None:
@@ -154,15 +154,22 @@ class OracleClient:
             raise MalformedReportError(
                 f"no reports of a version of {group} that `group_state` has shown: read it again"
             )
-        signers = [recover_reporter(self.domain, report) for report in reports]
-        return self.abi.call("submit", pack_round(known, reports, signers, hints))
+        return self.abi.call("submit", self.payload(known, reports, hints))
+
+    def payload(self, known: SignerSet, reports: Sequence[SignedReport], hints: bytes) -> bytes:
+        """The argument of `submit`, for a version's signer set. Raises as `build_submission` does."""
+        return pack_round(known, reports, [recover_reporter(self.domain, report) for report in reports], hints)
 
     async def simulate(self, calldata: bytes, sender: str) -> None:
         """Run a submission without sending it. Raises `RoundRefusedError` with the custom error's name."""
         try:
-            await self._eth_call(calldata, SIMULATE_AT, sender)
+            await self.run(calldata, sender)
         except CallRevertedError as error:
             raise RoundRefusedError(error.name, error.arguments) from None
+
+    async def run(self, calldata: bytes, sender: str, to: str | None = None) -> None:
+        """Run any call in the block to come, without sending it; of the oracle, or `to`. Raises `CallRevertedError`."""
+        await self._eth_call(calldata, SIMULATE_AT, sender, to)
 
     def sender(self, key: str | Signer) -> TransactionSender:
         """Who sends this client's transactions: a private key in hex, or a signer. Make one for each key; keep it.
@@ -228,11 +235,12 @@ class OracleClient:
     async def close(self) -> None:
         await self.rpc.close()
 
-    async def _read(self, function: str, *arguments: Any) -> tuple[Any, ...]:
-        return self.abi.result(function, await self._eth_call(self.abi.call(function, *arguments), "latest"))
+    async def read(self, function: str, *arguments: Any, at: str = LATEST) -> tuple[Any, ...]:
+        """What a view function returns at a block. Raises `CallRevertedError` or `RpcUnavailableError`."""
+        return self.abi.result(function, await self._eth_call(self.abi.call(function, *arguments), at))
 
-    async def _eth_call(self, calldata: bytes, block: str, sender: str | None = None) -> bytes:
-        call = {"to": self.record.address, "data": "0x" + calldata.hex()} | ({"from": sender} if sender else {})
+    async def _eth_call(self, calldata: bytes, block: str, sender: str | None = None, to: str | None = None) -> bytes:
+        call = {"to": to or self.record.address, "data": "0x" + calldata.hex()} | ({"from": sender} if sender else {})
         try:
             result = await self.rpc.call("eth_call", call, block)
         except RpcRejectedError as error:
@@ -240,6 +248,17 @@ class OracleClient:
                 raise
             raise CallRevertedError(*self.abi.error(data)) from None
         return bytes.fromhex(result[2:])
+
+
+def signer_set(state: GroupState) -> SignerSet:
+    """Who signs, as a round's payload needs it."""
+    return SignerSet(
+        number=state.number,
+        place=state.set_place,
+        signers=state.signers,
+        feeds=len(state.feeds),
+        least=max(feed.min_contributors for feed in state.feeds),
+    )
 
 
 def revert_data(error: RpcRejectedError) -> bytes | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,50 +13,44 @@ import msgspec
 from eth_utils.address import to_checksum_address
 
 from contracts import artifacts
+from contracts.artifacts import Artifact
 from contracts.client import OracleClient
+from contracts.creation import Creator, Journal
 from contracts.deployments import DeploymentRecord, read_record, write_record
-from contracts.errors import CallRevertedError, DeploymentMismatchError, TransactionFailedError
+from contracts.errors import DeploymentMismatchError
 from contracts.fees import FeePolicy
-from contracts.readings import GroupState, Receipt
+from contracts.governance import offer_ownership, steps
+from contracts.governor import Governor, group_state, rotation
 from contracts.report import LocalSigner, bytes32
 from contracts.rpc import Rpc
-from contracts.transactions import Announce, TransactionSender, wait_receipt
+from contracts.transactions import Announce, TransactionSender
 from core.errors import ConfigurationError
-from core.types import Feed, Group, Mode
+from core.types import Group, Mode
 
 ORACLE_GAS, ADAPTER_GAS = 9_000_000, 1_200_000
-LIMIT_BPS, MAX_SPREAD_BPS = 1_000, 1_000
-"""The breaker's limits where a feed declares none: a tenth, growing to four tenths over sixteen heartbeats."""
 
 
 @dataclass
-class _Hand:
-    """Who deploys: sends a transaction and sees that it worked."""
+class _Site:
+    """Where a deployment goes, and who carries it out."""
 
     rpc: Rpc
-    sender: TransactionSender
-    timeout_s: float
-    announce: Announce
+    creator: Creator
+    chain_id: int
+    mode: Mode
+    deployments_dir: Path
 
-    async def send(self, to: str | None, data: bytes, gas: int, what: str) -> Receipt:
-        transaction = await self.sender.send(to, data, gas=gas)
-        return await self.see(transaction, what)
+    @property
+    def address(self) -> str:
+        return self.creator.sender.address
 
-    async def see(self, transaction: str, what: str) -> Receipt:
-        self.announce(what, transaction)
-        receipt = await wait_receipt(self.rpc, transaction, self.timeout_s)
-        if not receipt.ok:
-            raise TransactionFailedError(f"{what}: {transaction} reverted in block {receipt.block_number}")
-        return receipt
-
-    async def created(self, transaction: str, what: str) -> tuple[Receipt, str]:
-        receipt = await self.see(transaction, what)
-        found = await self.rpc.call("eth_getTransactionReceipt", transaction)
-        return receipt, to_checksum_address(found["contractAddress"])
+    def keep(self, record: DeploymentRecord) -> DeploymentRecord:
+        write_record(self.deployments_dir, record)
+        return record
 
 
 async def deploy(
-    url: str,
+    url: str | Sequence[str],
     key: str,
     *,
     mode: Mode,
@@ -67,42 +60,47 @@ async def deploy(
     guardian: str | None = None,
     deployments_dir: Path,
     timeout_s: float = 30.0,
+    request_timeout_s: float = 5.0,
     fees: FeePolicy | None = None,
     announce: Announce = lambda _what, _transaction: None,
 ) -> DeploymentRecord:
-    """See that the oracle, its groups and one AggregatorV3 adapter for each feed stand at `url`; the record of it.
+    """See that the oracle, its groups and one AggregatorV3 adapter for each feed stand; the record of it.
 
-    key: the deployer's, in hex. reporters: addresses by group name. owner: who is offered ownership once all stands,
-    and must accept it; default: the deployer stays. guardian: default: the owner. timeout_s: for each transaction.
-    announce: called with what each transaction does, and its hash.
+    url: of a node, or of several of one chain, the preferred first: when one fails the next takes over, and nothing is
+    sent while they disagree. key: the deployer's, in hex. reporters: addresses by group name. owner: who is offered
+    ownership once all stands, and must accept it; default: the deployer stays. guardian: default: the owner.
+    timeout_s: for each transaction. request_timeout_s: for each answer of a node. announce: called with what each
+    transaction does, and its hash.
 
-    What the record in `deployments_dir` names is kept when it stands: then only groups that differ are configured and
-    missing adapters added, and nothing at all is sent, nor the record written, when all is as asked for. A record of a
-    chain whose history is gone is replaced.
+    What the record in `deployments_dir` names is kept when it stands: then only groups that differ are changed and
+    missing adapters added, and nothing at all is sent, nor the record written, when all is as asked for. What an
+    earlier run sent and did not see mined is taken up again. A record of a chain whose history is gone is replaced.
+    Signers of a group that has made rounds are rotated: see `contracts.governance.steps`.
 
-    Raises `DeploymentMismatchError` (other mode; a group differs and the deployer does not own the oracle),
-    `TransactionFailedError`, or `RpcUnavailableError`; before anything is sent, `ConfigurationError` where two of a
-    group's reporters share an address.
+    Raises `DeploymentMismatchError` (other mode, or other code than these sources give stands there),
+    `RoleMissingError` (the key may not change what differs), `ChangeRefusedError`, `TransactionFailedError`, or
+    `RpcUnavailableError`; before anything is sent, `ConfigurationError` where two of a group's reporters share an
+    address.
     """
     _check_distinct(reporters)
-    rpc = Rpc(url)
+    rpc = Rpc(url, timeout_s=request_timeout_s)
     try:
         chain_id = await rpc.quantity("eth_chainId")
-        hand = _Hand(rpc, TransactionSender(rpc, LocalSigner(key), chain_id, fees), timeout_s, announce)
-        record = await _standing(rpc, chain_id, mode, deployments_dir)
+        sender = TransactionSender(rpc, LocalSigner(key), chain_id, fees)
+        journal = Journal(deployments_dir, chain_id)
+        site = _Site(rpc, Creator(rpc, sender, journal, timeout_s, announce), chain_id, mode, deployments_dir)
+        record = await _standing(site)
         if record is None:
-            record = await _create(hand, chain_id, mode, guardian or owner)
-            write_record(deployments_dir, record)
-        client = await OracleClient.connect(url, record, mode)
+            record = site.keep(await _create(site, guardian or owner))
+        client = await OracleClient.connect(url, record, mode, timeout_s=request_timeout_s)
         try:
+            governor = Governor(client, sender, timeout_s=timeout_s, announce=announce)
             for group in groups:
-                await _configure(hand, client, group, _ascending(reporters[group.name]))
-            complete = await _adapters(hand, record, groups)
-            if complete != record:
-                record = complete
-                write_record(deployments_dir, record)
+                await _configure(governor, client, group, reporters[group.name])
+            record = await _adapters(site, record, groups)
+            journal.clear()
             if owner is not None:
-                await _offer(hand, client, owner)
+                await _offer(governor, client, owner)
         finally:
             await client.close()
         return record
@@ -110,85 +108,96 @@ async def deploy(
         await rpc.close()
 
 
-async def _standing(rpc: Rpc, chain_id: int, mode: Mode, deployments_dir: Path) -> DeploymentRecord | None:
-    """The record, if what it names is on this chain."""
-    record = read_record(deployments_dir, chain_id)
+async def _standing(site: _Site) -> DeploymentRecord | None:
+    """The record, if what it names is on this chain. Raises `DeploymentMismatchError` where it is something else."""
+    record = read_record(site.deployments_dir, site.chain_id)
     if record is None:
         return None
-    block = await rpc.call("eth_getBlockByNumber", hex(record.block_number), False)
+    block = await site.rpc.call("eth_getBlockByNumber", hex(record.block_number), False)
     if block is None or block["hash"] != record.block_hash:
         return None
-    if len(await rpc.call("eth_getCode", record.address, "latest")) <= 2:
+    code = await _code(site.rpc, record.address)
+    if not code:
         return None
-    if record.mode != mode:
+    where = f"{site.deployments_dir}/{site.chain_id}.json"
+    if record.mode != site.mode:
         raise DeploymentMismatchError(
-            f"{deployments_dir}/{chain_id}.json is a {record.mode} deployment, and mode is {mode}: "
-            "use another deployments_dir for each mode"
+            f"{where} is a {record.mode} deployment, and mode is {site.mode}: use another deployments_dir for each mode"
+        )
+    artifact = artifacts.load("FairmarkOracle")
+    if record.source_hash == artifact.source_hash and not is_code_of(artifact, code):
+        raise DeploymentMismatchError(
+            f"the code at {record.address} is not what the sources named in {where} give: another contract stands there"
         )
     return record
 
 
-async def _create(hand: _Hand, chain_id: int, mode: Mode, guardian: str | None) -> DeploymentRecord:
+def is_code_of(artifact: Artifact, code: bytes) -> bool:
+    """Whether code on chain was made from the artifact: the same bytes but where the constructor filled blanks in."""
+    blank = artifact.deployed_bytecode
+    return len(code) == len(blank) and all(ours in (0, theirs) for ours, theirs in zip(blank, code, strict=True))
+
+
+async def _code(rpc: Rpc, address: str) -> bytes:
+    return bytes.fromhex((await rpc.call("eth_getCode", address, "latest"))[2:])
+
+
+async def _create(site: _Site, guardian: str | None) -> DeploymentRecord:
     artifact = artifacts.load("FairmarkOracle")
-    me = hand.sender.address
-    data = artifact.bytecode + artifact.abi.construct(mode is Mode.TEST, me, guardian or me)
-    receipt, address = await hand.created(await hand.sender.send(None, data, gas=ORACLE_GAS), "deploying the oracle")
+    data = artifact.bytecode + artifact.abi.construct(site.mode is Mode.TEST, site.address, guardian or site.address)
+    receipt, address = await site.creator.create("deploying the oracle", data, ORACLE_GAS)
     return DeploymentRecord(
-        chain_id=chain_id,
+        chain_id=site.chain_id,
         address=address,
         block_hash=receipt.block_hash,
         block_number=receipt.block_number,
         transaction=receipt.transaction,
-        mode=mode,
+        mode=site.mode,
         source_hash=artifact.source_hash,
         deployed_at=datetime.now(tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     )
 
 
-async def _configure(hand: _Hand, client: OracleClient, group: Group, signers: Sequence[str]) -> None:
-    try:
-        state = await client.group_state(group.name)
-    except CallRevertedError as error:
-        if error.name != "UnknownGroup":
-            raise
-    else:
-        if _as_asked(state, group, signers):
-            return
-    if (owner := await client.owner()).lower() != hand.sender.address.lower():
-        raise DeploymentMismatchError(
-            f"group {group.name} is not configured as asked for, and {hand.sender.address} cannot change it: "
-            f"{client.record.address} is owned by {owner}"
-        )
-    feeds = [_feed(feed) for feed in group.feeds]
-    data = client.abi.call(
-        "configureGroup", bytes32(group.name), feeds, signers, group.f, group.threshold, group.max_age_ms
-    )
-    gas = min(16_000_000, 600_000 + 60_000 * len(feeds) + 10_000 * len(signers))
-    await hand.send(client.record.address, data, gas, f"configuring group {group.name}")
+async def _configure(governor: Governor, client: OracleClient, group: Group, signers: Sequence[str]) -> None:
+    state = await group_state(client, group.name)
+    under_way = None if state is None else await rotation(client, group.name)
+    for call in steps(client.abi, state, under_way, group, signers):
+        await governor.do(call)
 
 
-async def _adapters(hand: _Hand, record: DeploymentRecord, groups: Sequence[Group]) -> DeploymentRecord:
+async def _adapters(site: _Site, record: DeploymentRecord, groups: Sequence[Group]) -> DeploymentRecord:
+    """The record with an adapter for each feed. Those it names are looked at, and deployed anew where none stands."""
     artifact = artifacts.load("FairmarkFeedAdapter")
-    missing = [feed.pair for group in groups for feed in group.feeds if feed.pair not in record.adapters]
-    sent = [
-        await hand.sender.send(
-            None, artifact.bytecode + artifact.abi.construct(record.address, bytes32(pair)), gas=ADAPTER_GAS
-        )
-        for pair in missing
-    ]
-    made = await asyncio.gather(
-        *(hand.created(one, f"deploying {pair}") for one, pair in zip(sent, missing, strict=True))
-    )
-    added = {str.__str__(pair): address for pair, (_, address) in zip(missing, made, strict=True)}
-    return msgspec.structs.replace(record, adapters=record.adapters | added)
+    pairs = [feed.pair for group in groups for feed in group.feeds]
+    known = [pair for pair in pairs if pair in record.adapters]
+    codes = await asyncio.gather(*(_code(site.rpc, record.adapters[pair]) for pair in known))
+    standing = {pair for pair, code in zip(known, codes, strict=True) if code}
+    missing = [pair for pair in pairs if pair not in standing]
+    if not missing:
+        return record
+
+    async def make(pair: str) -> None:
+        nonlocal record
+        data = artifact.bytecode + artifact.abi.construct(record.address, bytes32(pair))
+        _, address = await site.creator.create(f"deploying {pair}", data, ADAPTER_GAS)
+        record = msgspec.structs.replace(record, adapters=record.adapters | {str.__str__(pair): address})
+        site.keep(record)
+
+    making = [asyncio.create_task(make(pair)) for pair in missing]
+    try:
+        await asyncio.gather(*making)
+    finally:
+        for one in making:
+            one.cancel()
+        await asyncio.gather(*making, return_exceptions=True)
+    return record
 
 
-async def _offer(hand: _Hand, client: OracleClient, owner: str) -> None:
+async def _offer(governor: Governor, client: OracleClient, owner: str) -> None:
     """Offer ownership, unless it is theirs or offered to them already, or not ours to give."""
     standing, pending = await client.owner(), await client.pending_owner()
-    if standing.lower() == hand.sender.address.lower() and owner.lower() not in {standing.lower(), pending.lower()}:
-        offer = client.abi.call("transferOwnership", owner)
-        await hand.send(client.record.address, offer, 100_000, "offering ownership")
+    if standing.lower() == governor.address.lower() and owner.lower() not in {standing.lower(), pending.lower()}:
+        await governor.do(offer_ownership(client.abi, owner))
 
 
 def _check_distinct(reporters: Mapping[str, Sequence[str]]) -> None:
@@ -201,22 +210,3 @@ def _check_distinct(reporters: Mapping[str, Sequence[str]]) -> None:
     ]
     if problems:
         raise ConfigurationError(problems)
-
-
-def _ascending(addresses: Sequence[str]) -> list[str]:
-    return sorted(addresses, key=lambda address: int(address, 16))
-
-
-def _feed(feed: Feed) -> tuple[bytes, int, int, int, int, int, int]:
-    heartbeat_s = -(-feed.heartbeat_ms // 1000)
-    limits = max(LIMIT_BPS, 4 * feed.deviation_bps), MAX_SPREAD_BPS
-    return bytes32(feed.pair), feed.decimals, feed.min_contributors, feed.deviation_bps, heartbeat_s, *limits
-
-
-def _as_asked(state: GroupState, group: Group, signers: Sequence[str]) -> bool:
-    standing = [(bytes32(f.pair), *dataclasses.astuple(f)[1:]) for f in state.feeds]
-    return (
-        standing == [_feed(feed) for feed in group.feeds]
-        and [signer.lower() for signer in state.signers] == [signer.lower() for signer in signers]
-        and (state.f, state.threshold, state.max_age_ms) == (group.f, group.threshold, group.max_age_ms)
-    )

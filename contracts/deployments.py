@@ -17,7 +17,8 @@ class DeploymentRecord(Struct, frozen=True, kw_only=True):
     """One deployment of the oracle.
 
     block_hash, block_number, transaction: of the contract's creation. adapters: AggregatorV3 adapters by pair.
-    source_hash: of the sources it was compiled from. deployed_at: RFC 3339.
+    source_hash: of the sources it was compiled from. deployed_at: RFC 3339. beside: other contracts, by what they are
+    (see `contracts.beside`).
     """
 
     chain_id: int
@@ -29,6 +30,7 @@ class DeploymentRecord(Struct, frozen=True, kw_only=True):
     source_hash: str
     deployed_at: str
     adapters: dict[str, str] = {}
+    beside: dict[str, str] = {}
 
 
 def record_path(deployments_dir: Path, chain_id: int) -> Path:
@@ -49,8 +51,16 @@ def read_record(deployments_dir: Path, chain_id: int) -> DeploymentRecord | None
 def write_record(deployments_dir: Path, record: DeploymentRecord) -> Path:
     """Replace the chain's record in one step, so that no reader ever sees half of one."""
     path = record_path(deployments_dir, record.chain_id)
-    deployments_dir.mkdir(parents=True, exist_ok=True)
-    half = path.with_suffix(f".json.{os.getpid()}")
-    half.write_bytes(msgspec.json.format(codec.encode(record), indent=2) + b"\n")
-    half.replace(path)
+    replace_file(path, msgspec.json.format(codec.encode(record), indent=2) + b"\n")
     return path
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file in one step, on the disk when this returns; folders are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    half = path.with_name(f"{path.name}.{os.getpid()}")
+    with half.open("wb") as out:
+        out.write(content)
+        out.flush()
+        os.fsync(out.fileno())
+    half.replace(path)

@@ -7,7 +7,6 @@ one keeps connections alive. `AsyncWeb3(rpc.provider)` works for whoever wants m
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -111,17 +110,17 @@ class Endpoint:
             raise RpcUnavailableError(f"{self.url} did not answer {method} within {self.timeout_s:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
             raise RpcUnavailableError(f"{self.url} cannot be reached: {error}; is the node running?") from error
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        except ValueError as error:  # not JSON, or a number with more digits than Python reads
             raise RpcUnavailableError(f"{self.url} did not answer {method} in JSON") from error
-        if not isinstance(response, dict) or ("result" not in response and "error" not in response):
+        refusal = response.get("error") if isinstance(response, dict) else None
+        if not isinstance(response, dict) or ("result" not in response and refusal is None):
             raise RpcUnavailableError(f"{self.url} did not answer {method} in JSON-RPC; is it an EVM node?")
-        if refusal := response.get("error"):
-            if not isinstance(refusal, dict):
+        if refusal is not None:
+            code = refusal.get("code", 0) if isinstance(refusal, dict) else None
+            if not isinstance(code, int):
                 raise RpcUnavailableError(f"{self.url} answered {method} with the error {refusal!r}")
-            raise RpcRejectedError(
-                method, str(refusal.get("message")), int(refusal.get("code", 0)), refusal.get("data")
-            )
-        return response.get("result")
+            raise RpcRejectedError(method, str(refusal.get("message")), code, refusal.get("data"))
+        return response["result"]
 
     async def close(self) -> None:
         await self.provider.disconnect()

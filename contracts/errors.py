@@ -6,7 +6,12 @@ ContractError
 │   └── NodesDisagreeError     several answer, and tell different histories
 ├── RpcRejectedError           the node answers with an error of its own
 ├── CallRevertedError          the chain would revert the call
-│   └── RoundRefusedError      … and it is a round that the contract refuses
+│   ├── RoundRefusedError      … and it is a round that the contract refuses
+│   └── ChangeRefusedError     … and it is a governor's change that the contract refuses
+│       ├── RoleMissingError
+│       ├── RotationUnderWayError
+│       ├── NoRotationDueError
+│       └── NoCandidateError
 ├── TransactionFailedError     a transaction was mined and failed, or was not mined in time
 │   ├── ReceiptTimeoutError
 │   ├── TransactionRevertedError
@@ -19,6 +24,7 @@ ContractError
 ├── DeploymentMismatchError    what stands on the chain is not what the record, or the mode, says
 ├── InvalidUpdateError         a signed update that is not what it says, or not for this contract
 ├── MalformedReportError       fields that cannot be hashed into a report
+├── MalformedEvidenceError     quotes that cannot be hashed into an evidence root, or count for nothing
 ├── InvalidSignatureError      no signature, or one that the contract would refuse
 └── ArtifactError              an artifact is missing, or is not built from the sources beside it
 """
@@ -85,6 +91,43 @@ class RoundRefusedError(CallRevertedError):
     code = "round_refused"
 
 
+class ChangeRefusedError(CallRevertedError):
+    """The contract would refuse what a governor asks of it. `hint`: what to do about it."""
+
+    code = "change_refused"
+
+    def __init__(self, name: str, arguments: tuple[Any, ...] = (), hint: str = "") -> None:
+        super().__init__(name, arguments)
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.hint} ({super().__str__()})" if self.hint else super().__str__()
+
+
+class RoleMissingError(ChangeRefusedError):
+    """The key has none of the roles that the change needs."""
+
+    code = "role_missing"
+
+
+class RotationUnderWayError(ChangeRefusedError):
+    """A rotation of the group's signers must be concluded or cancelled first."""
+
+    code = "rotation_under_way"
+
+
+class NoRotationDueError(ChangeRefusedError):
+    """There is no rotation, or its overlap is not over."""
+
+    code = "no_rotation_due"
+
+
+class NoCandidateError(ChangeRefusedError):
+    """No candidate waits for the feed, or another value than the one that was seen."""
+
+    code = "no_candidate"
+
+
 class TransactionFailedError(ContractError):
     """A transaction was mined and reverted, or could not be sent."""
 
@@ -120,7 +163,8 @@ class FeeCapError(TransactionFailedError):
 
     def __init__(self, wanted: int, cap: int) -> None:
         self.wanted, self.cap = wanted, cap
-        super().__init__(f"{wanted / 10**9:g} gwei are asked, and chain.max_fee_gwei allows {cap / 10**9:g}")
+        allowed = f"chain.submission.max_fee_gwei allows {cap / 10**9:g}"
+        super().__init__(f"{wanted / 10**9:g} gwei are asked, and {allowed}")
 
 
 class UnderpricedError(TransactionFailedError):
@@ -163,6 +207,12 @@ class MalformedReportError(ContractError):
     """A report, a hint or a key with a field out of its range."""
 
     code = "malformed_report"
+
+
+class MalformedEvidenceError(ContractError):
+    """Evidence that no honest reporter sends: it has no root."""
+
+    code = "malformed_evidence"
 
 
 class InvalidSignatureError(ContractError):

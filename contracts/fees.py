@@ -80,7 +80,7 @@ def _more(amount: int, percent: int) -> int:
 def fees_of(transaction: Mapping[str, Any]) -> Fees:
     """What a transaction, as a node gives it, offers. Raises `RpcUnavailableError` when it cannot be read."""
     try:
-        if transaction.get("maxFeePerGas") is not None:
+        if "maxFeePerGas" in transaction and transaction["maxFeePerGas"] is not None:
             return Fees(int(transaction["maxFeePerGas"], 16), int(transaction["maxPriorityFeePerGas"], 16))
         return Fees(int(transaction["gasPrice"], 16))
     except (KeyError, TypeError, ValueError) as error:

@@ -31,8 +31,10 @@ SNAPSHOT = ROOM / "gas.json"
 PAGE = ROOM.parent / "docs" / "gas.md"
 ANVIL = "@foundry-rs/anvil-*/bin/anvil"
 TOLERANCE = 0.005
-ROUNDS = 70
-"""The ring has 64 places; a few more, for a steady state."""
+RING = 64
+"""Answers that the contract keeps of a feed."""
+ROUNDS = RING + 6
+"""A few more than the ring has places, for a steady state."""
 START = 1_800_000_000
 QUORUMS = {3: (1, 4), 5: (2, 7), 13: (6, 19)}
 """k: f, n."""
@@ -194,9 +196,18 @@ async def measure(binary: str) -> dict[str, Any]:
         for _ in range(15):  # 150 s: the answer alone would be stale
             await bench.round(bench.every)
         attested = await bench.reading("getPrice", id_)
+    async with chain(binary) as rpc:
+        bench = await Bench.stand(rpc, 3, 1)
+        for _ in range(ROUNDS):
+            await bench.round()
+        id_ = bytes32(bench.pairs[0])
+        # rounds are ten seconds apart: from the newest answer to the oldest that the ring has
+        price_at = [await bench.reading("priceAt", id_, bench.now - 10 * back) for back in range(RING)]
+        twap = [await bench.reading("twap", id_, 10 * back) for back in range(1, RING)]
+    history = {"price_at": max(price_at) - COLD_ACCOUNT, "twap": max(twap) - COLD_ACCOUNT}
     own = {"fresh": fresh - COLD_ACCOUNT, "attested": attested - COLD_ACCOUNT}
     called = {"fresh": fresh, "attested": attested, "checked": checked, "ten_at_one_round": several}
-    return figures | {"get_price": own, "get_price_with_cold_account": called}
+    return figures | {"get_price": own, "get_price_with_cold_account": called, "history_at_worst": history}
 
 
 async def _written(binary: str, k: int, size: int) -> int:
@@ -219,6 +230,9 @@ def page(figures: dict[str, Any]) -> str:
     lines += [f"| `getPriceChecked` | {called['checked'] - COLD_ACCOUNT:,} | {called['checked']:,} |"]
     several = called["ten_at_one_round"]
     lines += [f"| `getPrices`, ten feeds | {several - COLD_ACCOUNT:,} | {several:,} |"]
+    history = figures["history_at_worst"]
+    for name, shown in (("price_at", "priceAt"), ("twap", "twap")):
+        lines += [f"| `{shown}`, ring full, at worst | {history[name]:,} | {history[name] + COLD_ACCOUNT:,} |"]
     return "\n".join(lines) + "\n" + PEERS
 
 
@@ -261,6 +275,21 @@ A round that writes N feeds, k signatures checked, in gas for the whole transact
 """
 READS = "Reading, called by a contract that has not touched the oracle in its transaction:"
 PEERS = """
+`priceAt` and `twap` halve the ring: 7 of its 64 places are read where all of them would cost 134,400.
+
+Of a feed's share at N = 100 and k = 3, storage is 7,100: the standing answer is read (2,100), which its cumulative
+price and its breaker need, and the next place of the ring is written (5,000). Calldata is 380, the round's fixed cost
+some 600, and what is left, some 1,700, is the rank, the spread, the limits and the packing. With one slot for a feed's
+answer, storage and calldata alone are 7,480.
+
+## The second of two
+
+Two submitters may send the same round into one block. The second reverts after one storage read; what it pays is 21,000
+and its calldata, which by EIP-7623 costs 40 gas a byte (10 a zero byte) where little else is done. With k = 3 that is
+about 31,800 in all for one feed. Each feed more adds its prices in k reports and a hint, some 800 gas: from about five
+feeds on the calldata alone takes it beyond 35,000, whatever the contract does. So a submitter simulates first, and the
+rounds of a group with many feeds are best sent by one.
+
 ## Peers
 
 Measured the same way, November 2026; the feature that the cheap ones lack stands in the last column.

@@ -15,8 +15,10 @@ from msgspec import Struct
 from contracts.abi import Abi
 from contracts.client import OracleClient
 from contracts.errors import InvalidUpdateError, RoundRefusedError
+from contracts.readings import GroupReading, GroupState
 from contracts.report import Domain, in_signer_order, recover_reporter
 from core import codec
+from core.median import from_scaled
 from core.types import Mode, Pair, SignedReport
 
 ANYBODY = "0x" + "00" * 19 + "01"
@@ -75,7 +77,8 @@ async def verify(client: OracleClient, update: SignedUpdate, sender: str = ANYBO
     """Whether the contract would take the update now; False where it stands there already, or a newer one does.
 
     Checked here: it is for this contract, by enough distinct members of the group's signer set, about the group's
-    feeds, and the calldata is that of these very reports. Then the call is simulated, as from `sender`.
+    feeds, the calldata is that of these very reports, and its moments and answers are theirs, too. Then the call is
+    simulated, as from `sender`.
 
     Raises `InvalidUpdateError` when one of these does not hold, `InvalidSignatureError`, `RoundRefusedError` naming the
     contract's error, or `RpcUnavailableError`.
@@ -103,6 +106,7 @@ async def verify(client: OracleClient, update: SignedUpdate, sender: str = ANYBO
     function, calldata = for_pulling(client.abi, submission)
     if (update.function, update.calldata) != (function, "0x" + calldata.hex()):
         raise InvalidUpdateError("its calldata is not that of its reports")
+    await _check_told(client, update, state, in_signer_order(signed), hints)
     try:
         await client.simulate(submission, sender)
     except RoundRefusedError as error:
@@ -110,3 +114,35 @@ async def verify(client: OracleClient, update: SignedUpdate, sender: str = ANYBO
             return False
         raise
     return True
+
+
+async def _check_told(
+    client: OracleClient, update: SignedUpdate, state: GroupState, reports: Sequence[SignedReport], hints: bytes
+) -> None:
+    """See that what an update says beside its calldata is what the calldata brings.
+
+    Raises `InvalidUpdateError` or `RpcUnavailableError`.
+    """
+    moments = (update.previous_moment, update.moment)
+    if any((report.previous_moment, report.moment) != moments for report in reports):
+        raise InvalidUpdateError("its moments are not those of its reports")
+    if len(hints) != len(state.feeds):
+        raise InvalidUpdateError(f"{len(hints)} hints for {len(state.feeds)} feeds")
+    if strangers := update.answers.keys() - set(update.feeds):
+        raise InvalidUpdateError(f"it answers for {', '.join(sorted(strangers))}, no feed of group {update.group}")
+    standing: GroupReading | None = None
+    for index, (feed, hint) in enumerate(zip(state.feeds, hints, strict=True)):
+        told = update.answers.get(feed.pair)
+        if told is None:
+            continue
+        if hint >= len(reports):
+            raise InvalidUpdateError(f"it answers for {feed.pair}, of which its reports have no median")
+        if reports[hint].unchanged >> index & 1:
+            standing = standing or await client.read_group(update.group)
+            if standing.moment != update.previous_moment:
+                continue  # the answer it calls unchanged stands no more, and neither would the update be taken
+            price = standing.answers[feed.pair].price if feed.pair in standing.answers else None
+        else:
+            price = from_scaled(reports[hint].prices[index], feed.decimals)
+        if told != price:
+            raise InvalidUpdateError(f"it says {told} for {feed.pair}, and its reports say {price}")

@@ -33,6 +33,7 @@ _REPORT_TYPE = keccak(
     "bytes32 evidenceRoot,bytes prices)"
 )
 _HINT_TYPE = keccak(text="Hint(bytes32 group,bytes32 feed,uint64 price,uint48 moment,uint48 previousMoment)")
+_LEAVE_TYPE = keccak(text="Leave(string instance,uint48 moment)")
 _BYTES32 = re.compile(r"0x[0-9a-fA-F]{64}")
 _SIGNATURE = re.compile(r"0x[0-9a-fA-F]{128}")
 
@@ -163,6 +164,11 @@ def hint_digest(domain: Domain, group: str, pair: Pair | str, price: int, moment
     )
 
 
+def leave_digest(domain: Domain, instance: str, moment: int) -> bytes:
+    """The 32 bytes under a reporter's word that its instance stops at `moment`. Raises `MalformedReportError`."""
+    return domain.digest(keccak(_LEAVE_TYPE + keccak(text=instance) + _uint(moment, 48, "moment")))
+
+
 def sign_report(
     signer: Signer,
     domain: Domain,
@@ -240,7 +246,8 @@ def median_hints(
     """For each feed, the index in `reports` of the one that observed the lower median; 255 below the feed's minimum.
 
     `reports` in the order of the submission (see `in_signer_order`). Reports without a price for a feed do not count
-    for it. standing: each feed's standing answer, scaled, which is what an unchanged bit observes; 0 where there is
+    for it. Of several that observed the median, one that calls it unchanged is named: it need not be written then.
+    standing: each feed's standing answer, scaled, which is what an unchanged bit observes; 0 where there is
     none, and then such a bit says nothing. Raises `MalformedReportError` when there are too many reports, when one's
     prices do not match the feeds, or when one has unchanged bits and `standing` is not given.
     """
@@ -255,9 +262,13 @@ def median_hints(
     for index, feed in enumerate(feeds):
         stands = standing[index] if standing is not None else 0
         observed = [stands if report.unchanged >> index & 1 else report.prices[index] for report in reports]
-        ranked = sorted((price, at) for at, price in enumerate(observed) if price)
-        enough = len(ranked) >= max(1, feed.min_contributors)
-        hints.append(ranked[(len(ranked) - 1) // 2][1] if enough else NO_MEDIAN)
+        present = sorted(price for price in observed if price)
+        if len(present) < max(1, feed.min_contributors):
+            hints.append(NO_MEDIAN)
+            continue
+        median = present[(len(present) - 1) // 2]
+        those = [at for at, price in enumerate(observed) if price == median]
+        hints.append(next((at for at in those if reports[at].unchanged >> index & 1), those[0]))
     return bytes(hints)
 
 

@@ -122,6 +122,17 @@ class Rpc:
         except (TypeError, ValueError):
             raise RpcUnavailableError(f"{self.url} answered {method} with {result!r}, not a quantity") from None
 
+    async def chain_ids(self) -> dict[str, int]:
+        """The chain that each node says it is of, by URL; without those that do not answer within `HEAD_TIMEOUT_S`,
+        unless none does: then it raises `RpcUnavailableError`."""
+        if len(self._nodes) == 1:
+            return {self.url: await self.quantity("eth_chainId")}
+        told = await asyncio.gather(*(self._told(node, "eth_chainId") for node in self._nodes))
+        found = {node.endpoint.url: one for node, one in zip(self._nodes, told, strict=True) if one is not None}
+        if not found:
+            raise RpcUnavailableError("no node answers: " + "; ".join(node.error for node in self._nodes))
+        return found
+
     async def _agree(self) -> None:
         """See that the nodes that answer tell one history, and which of them are behind.
 
@@ -132,7 +143,7 @@ class Rpc:
             return
         self._looked_at = time.monotonic()
         asked = [node for node in self._nodes if self._looked_at >= node.rests_until] or self._nodes
-        heads = await asyncio.gather(*(self._head(node) for node in asked))
+        heads = await asyncio.gather(*(self._told(node, "eth_blockNumber") for node in asked))
         answered = [(node, head) for node, head in zip(asked, heads, strict=True) if head is not None]
         if not answered:
             raise RpcUnavailableError("no node answers: " + "; ".join(node.error for node in self._nodes))
@@ -147,18 +158,20 @@ class Rpc:
             raise NodesDisagreeError(f"block {int(common, 16)} differs between {' and '.join(told.values())}")
         self._agreed_at = time.monotonic()
 
-    async def _head(self, node: _Node) -> int | None:
+    async def _told(self, node: _Node, method: str) -> int | None:
+        """The quantity that a node answers with; None, and marked as failed, where it does not in time."""
+        url = node.endpoint.url
         try:
             async with asyncio.timeout(HEAD_TIMEOUT_S):
-                head = int(await node.endpoint.call("eth_blockNumber"), 16)
+                told = int(await node.endpoint.call(method), 16)
         except TimeoutError:
-            node.failed(RpcUnavailableError(f"{node.endpoint.url} did not tell its head within {HEAD_TIMEOUT_S:g} s"))
+            node.failed(RpcUnavailableError(f"{url} did not answer {method} within {HEAD_TIMEOUT_S:g} s"))
             return None
         except (RpcUnavailableError, RpcRejectedError, TypeError, ValueError) as error:
             node.failed(error)
             return None
         node.worked()
-        return head
+        return told
 
     async def _hash(self, node: _Node, block: str) -> str | None:
         try:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import rlp  # type: ignore[import-untyped]
 from eth_utils.crypto import keccak
@@ -132,6 +133,11 @@ class TransactionSender:
         """How many of this key's transactions blocks have; the lowest nonce that is free. Raises `ContractError`s."""
         return await self._rpc.quantity("eth_getTransactionCount", self.address, "latest")
 
+    async def expected(self) -> int:
+        """The nonce that the node's pool waits for: the lowest that neither a block nor the pool has, so that higher
+        ones wait behind it. Raises `ContractError`s."""
+        return await self._rpc.quantity("eth_getTransactionCount", self.address, "pending")
+
     async def balance(self) -> int:
         """In wei. Raises `RpcUnavailableError`."""
         return await self._rpc.quantity("eth_getBalance", self.address, "latest")
@@ -182,7 +188,7 @@ class TransactionSender:
         elif self._nonce is not None:
             nonce = self._nonce
         else:
-            nonce = self._nonce = await self._rpc.quantity("eth_getTransactionCount", self.address, "pending")
+            nonce = self._nonce = await self.expected()
         fees = await self._fees.current()
         if floor is not None:
             fees = bumped(self._fees.policy, floor, fees)
@@ -205,6 +211,28 @@ class TransactionSender:
         signature = self._signer.sign(digest)
         r, vs = int(signature[2:66], 16), int(signature[66:], 16)
         return vs >> 255, r, vs & (2**255 - 1)
+
+
+def read_raw(raw: str) -> tuple[Sent, bytes]:
+    """A signed transaction of ours again, from the bytes that were kept of it; and its calldata.
+
+    Raises `TransactionFailedError` when they are no transaction of a kind that we sign.
+    """
+    try:
+        signed = bytes.fromhex(raw[2:])
+        if signed[:1] == b"\x02":
+            _, nonce, tip, cap, _, _, _, data, *_ = rlp.decode(signed[1:])
+            fees = Fees(_number(cap), _number(tip))
+        else:
+            nonce, price, _, _, _, data, *_ = rlp.decode(signed)
+            fees = Fees(_number(price))
+    except (ValueError, TypeError, rlp.DecodingError) as error:
+        raise TransactionFailedError(f"not a signed transaction: {error}") from error
+    return Sent("0x" + keccak(signed).hex(), _number(nonce), fees, raw), bytes(data)
+
+
+def _number(field: bytes) -> int:
+    return int.from_bytes(field, "big")
 
 
 async def wait_receipt(rpc: Rpc, transaction: str, timeout_s: float) -> Receipt:
@@ -233,11 +261,13 @@ async def wait_any(rpc: Rpc, transactions: Sequence[str], timeout_s: float) -> R
 async def find_receipt(rpc: Rpc, transaction: str) -> Receipt | None:
     """The receipt, or None while no block has the transaction. Raises `RpcUnavailableError`."""
     found = await rpc.call("eth_getTransactionReceipt", transaction)
-    return None if found is None or found.get("blockNumber") is None else _receipt(found)
+    return None if found is None else _receipt(found)
 
 
-def _receipt(found: dict[str, str]) -> Receipt:
+def _receipt(found: Any) -> Receipt | None:
     try:
+        if found["blockNumber"] is None:
+            return None
         return Receipt(
             transaction=found["transactionHash"],
             block_number=int(found["blockNumber"], 16),
@@ -245,5 +275,5 @@ def _receipt(found: dict[str, str]) -> Receipt:
             gas_used=int(found["gasUsed"], 16),
             ok=int(found["status"], 16) == 1,
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:  # it may be anything that is JSON
         raise RpcUnavailableError(f"the node's receipt cannot be read: {error!r}") from error

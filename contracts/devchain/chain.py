@@ -20,6 +20,8 @@ from contracts.errors import ContractError
 from core.clock import Clock
 
 GAS_LIMIT = 30_000_000
+MAX_TOLD = 64
+"""Calls at the newest block whose results are kept while it is that."""
 FUNDS = 1_000_000 * 10**18
 TIP = 10**9
 """What `eth_maxPriorityFeePerGas` advises, in wei."""
@@ -99,6 +101,8 @@ class DevChain:
         self._mined: dict[int, Mined] = {}
         self._by_block_hash: dict[bytes, int] = {}
         self._by_transaction: dict[bytes, int] = {}
+        self._told: dict[tuple[object, ...], bytes] = {}  # what calls at the newest block returned
+        self._told_at = b""
         self._remember(self._chain.get_canonical_block_header_by_number(0), None)
 
     # -------------------------------------------------------------------------------------------- reading
@@ -166,6 +170,15 @@ class DevChain:
 
         Raises `ChainError`, as geth would: code 3 and the revert's data, or -32000 for any other failure.
         """
+        asked = (to, data, sender, value, gas)
+        newest = number is None and not pending
+        if newest:
+            # every fetcher and the aggregator ask the same of one block: only the first has it worked out
+            if self._told_at != self.head.hash:
+                self._told_at = self.head.hash
+                self._told.clear()
+            if asked in self._told:
+                return self._told[asked]
         vm = self._pending_vm() if pending else self._vm(number)
         computation = vm.execute_bytecode(
             origin=sender,
@@ -180,7 +193,10 @@ class DevChain:
         )
         if computation.is_error:
             raise _reverted(computation)
-        return bytes(computation.output)
+        output = bytes(computation.output)
+        if newest and len(self._told) < MAX_TOLD:
+            self._told[asked] = output
+        return output
 
     def estimate(self, to: bytes, data: bytes, sender: bytes, value: int = 0) -> int:
         """Gas that the transaction needs if mined now, and a margin. Raises `ChainError`."""

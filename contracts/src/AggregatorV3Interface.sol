@@ -13,12 +13,23 @@ interface AggregatorV3Interface {
     function version() external view returns (uint256);
 
     /// @notice The answer of one round. Times in seconds.
+    /// @param roundId the round
+    /// @return roundId_ the same
+    /// @return answer scaled by `decimals`
+    /// @return startedAt seconds
+    /// @return updatedAt seconds
+    /// @return answeredInRound the same round
     function getRoundData(uint80 roundId)
         external
         view
         returns (uint80 roundId_, int256 answer, uint256 startedAt, uint256 updatedAt, uint80 answeredInRound);
 
     /// @notice The standing answer. Times in seconds.
+    /// @return roundId in which it was accepted
+    /// @return answer scaled by `decimals`
+    /// @return startedAt when it was accepted, in seconds
+    /// @return updatedAt when it was last accepted or attested, in seconds
+    /// @return answeredInRound the round
     function latestRoundData()
         external
         view

@@ -5,6 +5,9 @@ import {AggregatorV3Interface} from "./AggregatorV3Interface.sol";
 import {FairmarkTypes} from "./FairmarkTypes.sol";
 import {IFairmarkOracle} from "./IFairmarkOracle.sol";
 
+// Shown on a page, which says the rest.
+// solhint-disable use-natspec
+
 /// @title The examples of docs/consumers.md, run by tests. Not for use
 contract ExampleConsumers {
     /// @notice The price is old.

@@ -14,6 +14,10 @@ contract FairmarkDirectory is Ownable2Step {
     }
 
     /// @notice A feed moves: until `from` (seconds) it is read at `standing`, after that at `next`.
+    /// @param id the feed's name
+    /// @param standing an oracle; zero where the feed is new here
+    /// @param next an oracle
+    /// @param from seconds
     event FeedMoved(bytes32 indexed id, address indexed standing, address indexed next, uint256 from);
 
     /// @notice The directory does not know the feed.
@@ -26,11 +30,14 @@ contract FairmarkDirectory is Ownable2Step {
 
     mapping(bytes32 id => Entry) private _entries;
 
+    /// @notice An empty directory.
     /// @param owner_ moves feeds
     constructor(address owner_) Ownable(owner_) {}
 
     /// @notice Announce that a feed moves; its first place counts at once. Announcing again replaces a move that does not
     /// count yet. The owner may.
+    /// @param id the feed's name
+    /// @param oracle where the feed is read next
     function move(bytes32 id, address oracle) external onlyOwner {
         if (oracle == address(0)) revert NoOracle(id);
         Entry memory entry = _entries[id];
@@ -41,12 +48,17 @@ contract FairmarkDirectory is Ownable2Step {
     }
 
     /// @notice Where the feed is read now. Reverts `UnknownFeed`.
+    /// @param id the feed's name
+    /// @return oracle never zero
     function oracleOf(bytes32 id) external view returns (address oracle) {
         oracle = _now(_entries[id]);
         if (oracle == address(0)) revert UnknownFeed(id);
     }
 
     /// @notice The move that is announced, if any: where to, and from when (seconds).
+    /// @param id the feed's name
+    /// @return next zero: none is announced
+    /// @return from seconds
     function moveOf(bytes32 id) external view returns (address next, uint256 from) {
         Entry memory entry = _entries[id];
         if (entry.from > block.timestamp) return (entry.next, entry.from);

@@ -21,6 +21,7 @@ contract FairmarkFeedAdapter is AggregatorV3Interface {
     /// @inheritdoc AggregatorV3Interface
     uint8 public immutable decimals;
 
+    /// @notice A feed of an oracle, for good.
     /// @param oracle_ the oracle
     /// @param feedId_ a feed that it has; reverts `UnknownFeed` otherwise
     constructor(IFairmarkOracle oracle_, bytes32 feedId_) {

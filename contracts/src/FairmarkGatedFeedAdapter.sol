@@ -19,6 +19,7 @@ contract FairmarkGatedFeedAdapter is FairmarkFeedAdapter {
     /// @notice Seconds for which no answer is given after the sequencer came back.
     uint256 public immutable grace;
 
+    /// @notice A feed of an oracle and the gate before it, for good.
     /// @param oracle_ the oracle
     /// @param feedId_ a feed that it has
     /// @param sequencer_ the uptime feed of the chain's sequencer
@@ -35,7 +36,7 @@ contract FairmarkGatedFeedAdapter is FairmarkFeedAdapter {
     function latestRoundData() public view override returns (uint80, int256, uint256, uint256, uint80) {
         (, int256 down, uint256 since,,) = sequencer.latestRoundData();
         if (down != 0 || since == 0) revert SequencerDown();
-        if (block.timestamp - since <= grace) revert GracePeriodNotOver(since);
+        if (block.timestamp <= since + grace) revert GracePeriodNotOver(since);
         return super.latestRoundData();
     }
 }

@@ -3,7 +3,8 @@ pragma solidity ^0.8.28;
 
 import {Ownable} from "@openzeppelin/contracts/access/Ownable.sol";
 
-import {FairmarkStandings} from "./FairmarkStandings.sol";
+import {FairmarkOverviews} from "./FairmarkOverviews.sol";
+import {FairmarkSets} from "./FairmarkSets.sol";
 import {FairmarkState} from "./FairmarkState.sol";
 
 /// @title Who may change what
@@ -13,30 +14,65 @@ import {FairmarkState} from "./FairmarkState.sol";
 /// @dev The second half of the oracle's code: one contract could not hold all of it (EIP-170). The oracle creates it and
 /// runs its functions by delegatecall, so that it works on the oracle's storage; called by itself it owns nothing. Neither
 /// half can be exchanged.
-contract FairmarkGovernance is FairmarkState, FairmarkStandings {
+contract FairmarkGovernance is FairmarkState, FairmarkSets, FairmarkOverviews {
     /// @notice A group was configured; reports of earlier versions are void.
+    /// @param group the group's name
+    /// @param version of its configuration
+    /// @param groupHash that its reports carry
     event GroupConfigured(bytes32 indexed group, uint32 indexed version, bytes32 groupHash);
     /// @notice A new set of signers counts from `from` on; the old one until the new one's first round after `until`.
+    /// @param group the group's name
+    /// @param version of its configuration
+    /// @param groupHash that its reports carry
+    /// @param from seconds
+    /// @param until seconds
     event RotationStarted(bytes32 indexed group, uint32 indexed version, bytes32 groupHash, uint256 from, uint256 until);
     /// @notice The new set of a rotation is dropped: the old one stays.
+    /// @param group the group's name
     event RotationCancelled(bytes32 indexed group);
     /// @notice A signer counts no more. `halted`: too few are left.
+    /// @param group the group's name
+    /// @param signer whose key it was
+    /// @param halted whether too few are left
     event SignerRevoked(bytes32 indexed group, address indexed signer, bool halted);
     /// @notice A feed stands in the registry as configured here from now on.
+    /// @param group the group's name
+    /// @param id the feed's name
+    /// @param index its place in the group
+    /// @param config its parameters
     event FeedConfigured(bytes32 indexed group, bytes32 indexed id, uint256 index, FeedConfig config);
     /// @notice What people call the feed.
+    /// @param id the feed's name
+    /// @param description for people
     event FeedDescribed(bytes32 indexed id, string description);
     /// @notice Rounds are refused and answers halted from now on.
+    /// @param by guardian or owner
     event Paused(address by);
     /// @notice Rounds are accepted again.
+    /// @param by the owner
     event Unpaused(address by);
     /// @notice One feed's answers are halted, or are so no more.
+    /// @param id the feed's name
+    /// @param halted whether its answers are not to be used
+    /// @param by guardian or owner
     event FeedHaltSet(bytes32 indexed id, bool halted, address by);
     /// @notice Others may configure feeds and rotate signers from now on.
+    /// @param feedsManager may configure feeds; zero: nobody but the owner
+    /// @param signersManager may rotate and revoke signers; zero: nobody but the owner
     event ManagersSet(address feedsManager, address signersManager);
     /// @notice The owner decided on a candidate.
+    /// @param id the feed's name
+    /// @param confirmed whether it became the answer
+    /// @param value scaled by the feed's decimals
+    /// @param round in which it came to wait
     event CandidateResolved(bytes32 indexed id, bool confirmed, uint256 value, uint64 round);
 
+    /// @notice What a reporter signs, in the domain {name, version, chainId, verifyingContract}.
+    bytes32 public constant REPORT_TYPEHASH = REPORT_TYPE;
+    /// @notice How far a moment may lie ahead of the block, in milliseconds.
+    uint256 public constant MAX_AHEAD_MS = AHEAD_MS;
+    /// @notice How much later than a candidate the median must be that confirms it, in milliseconds.
+    uint256 public constant CONFIRM_DELAY_MS = CONFIRM_MS;
     /// @notice Most feeds of a group.
     uint256 public constant MAX_FEEDS = 256;
     /// @notice Most signers of a group.
@@ -50,19 +86,20 @@ contract FairmarkGovernance is FairmarkState, FairmarkStandings {
     /// @notice How long the old set counts beside the new one, at least.
     uint256 public constant ROTATION_OVERLAP = 1 hours;
 
-    /// @dev What a blob is made of.
-    struct Set {
-        bytes32 group;
-        uint256 number;
-        uint32 version;
-        address[] signers;
-        uint8 f;
-        uint8 threshold;
-        uint32 maxAgeMs;
-    }
-
     /// @dev Its own storage is never used.
     constructor() Ownable(address(1)) {}
+
+    /// @notice Name the first owner and guardian. The oracle does, when it is made; nobody can again, for there is always an
+    /// owner from then on.
+    /// @param owner_ not zero
+    /// @param guardian_ zero for none
+    function initialize(address owner_, address guardian_) external {
+        if (owner() != address(0)) revert NotAllowed(msg.sender);
+        if (owner_ == address(0)) revert OwnableInvalidOwner(owner_);
+        _transferOwnership(owner_);
+        guardian = guardian_;
+        emit GuardianSet(guardian_);
+    }
 
     modifier onlyManager(address manager) {
         if (msg.sender != manager && msg.sender != owner()) revert NotAllowed(msg.sender);
@@ -112,6 +149,8 @@ contract FairmarkGovernance is FairmarkState, FairmarkStandings {
     }
 
     /// @notice Set the parameters of a group's feeds, or append feeds, at once. The feeds' manager or the owner may.
+    /// @param group the group's name
+    /// @param feeds all of the group's, in order; new ones after them
     function setFeeds(bytes32 group, FeedConfig[] calldata feeds) external onlyManager(feedsManager) {
         (Set memory set, uint256 header) = _standingSet(group);
         if (header & ROTATING != 0) revert RotationUnderWay(group);
@@ -121,6 +160,8 @@ contract FairmarkGovernance is FairmarkState, FairmarkStandings {
     }
 
     /// @notice What people call the feed. The feeds' manager or the owner may.
+    /// @param id the feed's name
+    /// @param description for people; empty to take it back
     function describeFeed(bytes32 id, string calldata description) external onlyManager(feedsManager) {
         _known(id);
         _descriptions[id] = description;
@@ -192,6 +233,10 @@ contract FairmarkGovernance is FairmarkState, FairmarkStandings {
     /// @notice Rotate a group's signers. The new set counts after `ROTATION_DELAY`; the old one goes on counting until the
     /// new one makes a round at least `ROTATION_OVERLAP` later, so that no rotation can take a group down. All reports of a
     /// round are of one set. The signers' manager or the owner may.
+    /// @param group the group's name
+    /// @param signers strictly ascending, n >= 3f + 1
+    /// @param f how many signers may lie or be silent
+    /// @param threshold reports that a round needs, from 2f + 1 to n
     function rotate(bytes32 group, address[] calldata signers, uint8 f, uint8 threshold)
         external
         onlyManager(signersManager)
@@ -213,6 +258,7 @@ contract FairmarkGovernance is FairmarkState, FairmarkStandings {
     }
 
     /// @notice Drop the new set of a rotation. The signers' manager or the owner may.
+    /// @param group the group's name
     function cancelRotation(bytes32 group) external onlyManager(signersManager) {
         (Set memory set, uint256 header) = _standingSet(group);
         if (header & ROTATING == 0) revert NoRotationDue(group);
@@ -220,6 +266,7 @@ contract FairmarkGovernance is FairmarkState, FairmarkStandings {
     }
 
     /// @notice End the old set's time by hand, once a rotation's overlap is over. The signers' manager or the owner may.
+    /// @param group the group's name
     function concludeRotation(bytes32 group) external onlyManager(signersManager) {
         (Set memory set, uint256 header) = _standingSet(group);
         uint256 rotation = _sload(_headerAt(set.number) + 3);
@@ -228,11 +275,14 @@ contract FairmarkGovernance is FairmarkState, FairmarkStandings {
         _sstore(_headerAt(set.number), ((header & (2 ** 96 - 1)) | (rotation >> 96 << 96)) & ~ROTATING);
         uint256 facts = _facts(address(uint160(rotation >> 96)));
         bytes32 groupHash = bytes32(_blobBytes(address(uint160(rotation >> 96)), 0, 32));
+        emit RotationConcluded(set.number);
         emit GroupConfigured(group, uint32(facts >> 208), groupHash);
     }
 
     /// @notice Revoke a signer's key at once. A rotation under way is dropped. A group left with too few signers halts
     /// until the owner configures it anew. The signers' manager or the owner may.
+    /// @param group the group's name
+    /// @param signer one of the standing set
     function revoke(bytes32 group, address signer) external onlyManager(signersManager) {
         (Set memory set, uint256 header) = _standingSet(group);
         if (header & ROTATING != 0) header = _cancel(set, header);
@@ -261,152 +311,12 @@ contract FairmarkGovernance is FairmarkState, FairmarkStandings {
         emit GroupConfigured(group, set.version, groupHash);
     }
 
-    /// @notice A rotation under way: the new set's group hash, version and signers, and when it counts. All zero: none.
-    function rotationInfo(bytes32 group)
-        external
-        view
-        returns (bytes32 groupHash, uint32 version, address[] memory signers, uint256 from, uint256 until)
-    {
-        uint256 number = _numbers[group];
-        if (_sload(_headerAt(number)) & ROTATING == 0) return (0, 0, signers, 0, 0);
-        uint256 rotation = _sload(_headerAt(number) + 3);
-        address blob = address(uint160(rotation >> 96));
-        uint256 facts = _facts(blob);
-        return (
-            bytes32(_blobBytes(blob, 0, 32)),
-            uint32(facts >> 208),
-            _signersIn(blob, facts),
-            (rotation >> 48) & 0xffffffffffff,
-            rotation & 0xffffffffffff
-        );
-    }
-
     function _cancel(Set memory set, uint256 header) private returns (uint256) {
         header &= ~ROTATING;
         _sstore(_headerAt(set.number) + 3, 0);
         _sstore(_headerAt(set.number), header);
         emit RotationCancelled(set.group);
         return header;
-    }
-
-    // ------------------------------------------------------------------------------------------------ blobs
-
-    /// @notice See `IFairmarkOracle`.
-    function groupInfo(bytes32 group) external view returns (GroupInfo memory info) {
-        uint256 number = _numbers[group];
-        if (number == 0) revert UnknownGroup(group);
-        uint256 header = _sload(_headerAt(number));
-        address blob = address(uint160(header >> 96));
-        if (header & ROTATING != 0) {
-            uint256 rotation = _sload(_headerAt(number) + 3);
-            if (block.timestamp >= (rotation >> 48) & 0xffffffffffff) {
-                blob = address(uint160(rotation >> 96));
-                info.set = 1;
-            }
-        }
-        uint256 facts = _facts(blob);
-        info.group = group;
-        info.number = uint16(number);
-        info.version = uint32(facts >> 208);
-        info.groupHash = bytes32(_blobBytes(blob, 0, 32));
-        info.round = uint64(_round(header));
-        info.lastMoment = uint48(_lastMoment(header));
-        (, info.acceptedBlock,) = roundInfo(group, info.round);
-        info.threshold = uint8(facts >> 168);
-        info.f = uint8(facts >> 160);
-        info.maxAgeMs = uint32(facts >> 176);
-        info.paused = header & HALTED != 0;
-        info.blockTimestamp = block.timestamp;
-        info.signers = _signersIn(blob, facts);
-        bytes32[] memory ids = _idsIn(blob, facts);
-        info.feeds = new FeedConfig[](ids.length);
-        for (uint256 i = 0; i < ids.length; ++i) {
-            info.feeds[i] = _config(ids[i], _places[ids[i]]);
-        }
-    }
-
-    function _standingSet(bytes32 group) private view returns (Set memory set, uint256 header) {
-        uint256 number = _numbers[group];
-        if (number == 0) revert UnknownGroup(group);
-        header = _sload(_headerAt(number));
-        address blob = address(uint160(header >> 96));
-        uint256 facts = _facts(blob);
-        set = Set({
-            group: group,
-            number: number,
-            version: 0,
-            signers: _signersIn(blob, facts),
-            f: uint8(facts >> 160),
-            threshold: uint8(facts >> 168),
-            maxAgeMs: uint32(facts >> 176)
-        });
-    }
-
-    function _feedsOf(uint256 header) private view returns (FeedConfig[] memory feeds) {
-        address blob = address(uint160(header >> 96));
-        bytes32[] memory ids = _idsIn(blob, _facts(blob));
-        feeds = new FeedConfig[](ids.length);
-        for (uint256 i = 0; i < ids.length; ++i) {
-            feeds[i] = _config(ids[i], _places[ids[i]]);
-        }
-    }
-
-    /// @dev Writes the next version of a group as the code of a contract that can do nothing (it begins with STOP).
-    function _write(Set memory set, FeedConfig[] memory feeds) private returns (address blob, bytes32 groupHash) {
-        uint256 versionAt = _headerAt(set.number) + 4;
-        set.version = uint32(_sload(versionAt) + 1);
-        _sstore(versionAt, set.version);
-        groupHash =
-            keccak256(abi.encode(set.group, set.version, set.signers, set.f, set.threshold, set.maxAgeMs, feeds));
-        uint256 n = set.signers.length;
-        uint256 size = 1 + BLOB_HEAD + n * 20 + feeds.length * (BLOB_FEED + 32);
-        bytes memory code = new bytes(11 + size + 32); // 32 more, so that whole words can be written at the end
-        uint256 spot;
-        uint256 facts = (set.number << 240) | (uint256(set.version) << 208) | (uint256(set.maxAgeMs) << 176)
-            | (uint256(set.threshold) << 168) | (uint256(set.f) << 160) | (n << 152) | ((feeds.length - 1) << 144)
-            | (_least(feeds) << 136);
-        {
-            bytes32 group = set.group;
-            assembly ("memory-safe") {
-                // eleven bytes that return all that comes after them
-                mstore(add(code, 32), shl(168, 0x600B5981380380925939F3))
-                spot := add(code, 44) // after the STOP
-                mstore(spot, groupHash)
-                mstore(add(spot, 32), group)
-                mstore(add(spot, 64), facts)
-                spot := add(spot, 80)
-            }
-        }
-        for (uint256 i = 0; i < n; ++i) {
-            spot = _put(spot, uint256(uint160(set.signers[i])) << 96, 20);
-        }
-        for (uint256 i = 0; i < feeds.length; ++i) {
-            FeedConfig memory feed = feeds[i];
-            uint256 params = (uint256(feed.minContributors) << 88) | (uint256(feed.decimals) << 80)
-                | (uint256(feed.deviationBps) << 64) | (uint256(feed.limitBps) << 48)
-                | (uint256(feed.maxSpreadBps) << 32) | feed.heartbeat;
-            spot = _put(spot, params << 160, BLOB_FEED);
-        }
-        for (uint256 i = 0; i < feeds.length; ++i) {
-            spot = _put(spot, uint256(feeds[i].id), 32);
-        }
-        assembly ("memory-safe") {
-            blob := create(0, add(code, 32), add(11, size))
-        }
-        if (blob == address(0)) revert BadGroup(set.group, "too large");
-    }
-
-    function _put(uint256 spot, uint256 word, uint256 length) private pure returns (uint256) {
-        assembly ("memory-safe") {
-            mstore(spot, word)
-        }
-        return spot + length;
-    }
-
-    function _least(FeedConfig[] memory feeds) private pure returns (uint256 least) {
-        for (uint256 i = 0; i < feeds.length; ++i) {
-            if (feeds[i].minContributors > least) least = feeds[i].minContributors;
-        }
     }
 
     // ------------------------------------------------------------------------------------------------ halting
@@ -427,6 +337,8 @@ contract FairmarkGovernance is FairmarkState, FairmarkStandings {
     }
 
     /// @notice Halt one feed's answers; the guardian or the owner may. Rounds go on writing it. Only the owner may end it.
+    /// @param id the feed's name
+    /// @param halted whether its answers are not to be used
     function haltFeed(bytes32 id, bool halted) external {
         if (msg.sender != owner() && (msg.sender != guardian || !halted)) revert NotGuardian(msg.sender);
         uint256 place = _known(id);
@@ -458,25 +370,10 @@ contract FairmarkGovernance is FairmarkState, FairmarkStandings {
 
     // ------------------------------------------------------------------------------------------------ candidates
 
-    /// @notice The candidate that waits for a feed; all zero where there is none.
-    function candidate(bytes32 id)
-        external
-        view
-        returns (uint256 value, uint48 moment, uint16 spreadBps, uint8 contributors, uint64 round)
-    {
-        uint256 place = _known(id);
-        if (!_waits(place)) return (0, 0, 0, 0, 0);
-        uint256 word = _sload(CANDIDATES + ((place >> 240) << 8) + ((place >> 232) & 0xff));
-        return (
-            _value(word),
-            uint48(_momentOf(word)),
-            uint16(_spreadOf(word)),
-            uint8(_contributorsOf(word)),
-            uint64(_roundOf(word))
-        );
-    }
-
     /// @notice Confirm the candidate that waits for a feed, or discard it. The owner may. `value` is what the owner saw.
+    /// @param id the feed's name
+    /// @param value the candidate's; another one is not decided on
+    /// @param confirm whether it becomes the answer; else it is discarded
     function resolveCandidate(bytes32 id, uint256 value, bool confirm) external onlyOwner {
         uint256 place = _known(id);
         if (!_waits(place)) revert NoCandidate(id);
@@ -488,9 +385,9 @@ contract FairmarkGovernance is FairmarkState, FairmarkStandings {
         _sstore(_headerAt(number) + 2, pending);
         if (pending == 0) _sstore(_headerAt(number), _sload(_headerAt(number)) & ~ANY_PENDING);
         if (confirm) {
-            Standing memory feed = _standing(place);
-            uint256 position = feed.word == 0 ? feed.position : (feed.position + 1) & 63;
-            _sstore(_feedAt(number, index) + position, _following(feed.word, word | 2 ** 88));
+            (uint256 position, uint256 standing) = _standing(place);
+            position = standing == 0 ? position & 63 : (position + 1) & 63;
+            _sstore(_feedAt(number, index) + position, _following(standing, word | CONFIRMED));
             uint256 spot = _positionsAt(number, index);
             uint256 shift = (index & 31) << 3;
             _sstore(spot, (_sload(spot) & ~(63 << shift)) | (position << shift));
@@ -498,20 +395,18 @@ contract FairmarkGovernance is FairmarkState, FairmarkStandings {
         emit CandidateResolved(id, confirm, value, uint64(_roundOf(word)));
     }
 
-    function _waits(uint256 place) private view returns (bool) {
-        uint256 spot = _headerAt(place >> 240);
-        return _sload(spot) & ANY_PENDING != 0 && (_sload(spot + 2) >> ((place >> 232) & 0xff)) & 1 != 0;
-    }
-
     // ------------------------------------------------------------------------------------------------ roles
 
     /// @notice Name another guardian; zero for none. The owner may.
+    /// @param guardian_ zero for none
     function setGuardian(address guardian_) external onlyOwner {
         guardian = guardian_;
         emit GuardianSet(guardian_);
     }
 
     /// @notice Name who configures feeds and who rotates signers; zero for none but the owner. The owner may.
+    /// @param feedsManager_ zero for none
+    /// @param signersManager_ zero for none
     function setManagers(address feedsManager_, address signersManager_) external onlyOwner {
         feedsManager = feedsManager_;
         signersManager = signersManager_;

@@ -27,15 +27,19 @@ import {FairmarkTypes} from "./FairmarkTypes.sol";
 ///                             | limitBps (16) | maxSpreadBps (16) | heartbeat s (32) | grace s (16) | 0 (120)
 ///
 /// the code of a blob          00 | groupHash (32) | name (32) | number (2) version (4) maxAgeMs (4) threshold (1) f (1)
-///                             signers n (1) feeds N - 1 (1) least (1) 0 (1) | n addresses (20)
-///                             | N times minContributors (1) decimals (1) deviationBps (2) limitBps (2) maxSpreadBps (2)
-///                             heartbeat (4) | N ids (32)
+///                             signers n (1) feeds N - 1 (1) least (1) 0 (1) | hash of a row without a price (32)
+///                             | n addresses (20) | N times minContributors (1) decimals (1) deviationBps (2)
+///                             limitBps (2) maxSpreadBps (2) heartbeat (4) | N ids (32)
 /// ```
 ///
 /// A moment may lie up to 30 s ahead of its block; `ahead` is by how much, so that readers return no time later than the
 /// block's. `cumulative` is the sum of every earlier answer times the seconds that it stood, modulo 2^88: a difference over
 /// less than 2^24 s is exact for any 64-bit prices. `least` is the greatest minContributors of the feeds.
 abstract contract FairmarkLayout is FairmarkTypes, FairmarkErrors {
+    /// @notice A rotation is over: only the new set counts from now on.
+    /// @param number the group's
+    event RotationConcluded(uint256 indexed number);
+
     uint256 internal constant HEADERS = uint256(keccak256("fairmark.headers")) & ~uint256(2 ** 48 - 1);
     uint256 internal constant FEEDS = uint256(keccak256("fairmark.feeds")) & ~uint256(2 ** 48 - 1);
     uint256 internal constant POSITIONS = uint256(keccak256("fairmark.positions")) & ~uint256(2 ** 48 - 1);
@@ -53,18 +57,18 @@ abstract contract FairmarkLayout is FairmarkTypes, FairmarkErrors {
     uint256 internal constant ALL_ATTESTED = 32;
     uint256 internal constant HALTED = PAUSED | TOO_FEW;
 
+    /// @dev In an answer: it was a candidate before.
+    uint256 internal constant CONFIRMED = 2 ** 88;
+
     /// @dev Bytes of a blob before the signers, and of one feed's parameters in it.
-    uint256 internal constant BLOB_HEAD = 80;
+    uint256 internal constant BLOB_HEAD = 112;
     uint256 internal constant BLOB_FEED = 12;
 
-    /// @notice What a reporter signs, in the domain {name, version, chainId, verifyingContract}.
-    bytes32 public constant REPORT_TYPEHASH = keccak256(
+    bytes32 internal constant REPORT_TYPE = keccak256(
         "Report(bytes32 groupHash,uint48 previousMoment,uint48 moment,uint256 unchanged,bytes32 evidenceRoot,bytes prices)"
     );
-    /// @notice How far a moment may lie ahead of the block, in milliseconds.
-    uint256 public constant MAX_AHEAD_MS = 30_000;
-    /// @notice How much later than a candidate the median must be that confirms it, in milliseconds.
-    uint256 public constant CONFIRM_DELAY_MS = 30_000;
+    uint256 internal constant AHEAD_MS = 30_000;
+    uint256 internal constant CONFIRM_MS = 30_000;
 
     /// @notice Each group's number; zero where there is none.
     mapping(bytes32 group => uint256) internal _numbers;

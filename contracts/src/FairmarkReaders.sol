@@ -5,6 +5,9 @@ import {MerkleProof} from "@openzeppelin/contracts/utils/cryptography/MerkleProo
 
 import {FairmarkStandings} from "./FairmarkStandings.sol";
 
+// The tags stand in IFairmarkOracle.
+// solhint-disable use-natspec
+
 /// @title What is read, and what it is worth
 abstract contract FairmarkReaders is FairmarkStandings {
     uint256 private constant MAX_WINDOW = 2 ** 24;
@@ -13,23 +16,22 @@ abstract contract FairmarkReaders is FairmarkStandings {
 
     /// @notice See `IFairmarkOracle`.
     function getPrice(bytes32 id) external view returns (uint256 price, uint256 updatedAt) {
-        Standing memory feed = _usable(id);
-        uint256 staleAfter = _staleAfter(feed.place);
-        updatedAt = _timeOf(feed.word);
+        (uint256 place,, uint256 word) = _usable(id);
+        updatedAt = _timeOf(word);
         unchecked {
+            uint256 staleAfter = _staleAfter(place);
             if (block.timestamp - updatedAt > staleAfter) {
-                updatedAt = _updatedAt(feed);
+                updatedAt = _updatedAt(place, word, _sload(_headerAt(_numberIn(place))));
                 if (block.timestamp - updatedAt > staleAfter) revert StaleFeed(id, updatedAt, staleAfter);
             }
         }
-        return (_value(feed.word), updatedAt);
+        return (_value(word), updatedAt);
     }
 
     /// @notice See `IFairmarkOracle`.
-    function getPriceNoOlderThan(bytes32 id, uint256 maxAge) public view returns (uint256 price, uint256 updatedAt) {
-        Standing memory feed = _usable(id);
-        updatedAt = _young(id, feed, maxAge);
-        return (_value(feed.word), updatedAt);
+    function getPriceNoOlderThan(bytes32 id, uint256 maxAge) external view returns (uint256 price, uint256 updatedAt) {
+        (uint256 place,, uint256 word) = _usable(id);
+        return (_value(word), _young(id, place, word, maxAge));
     }
 
     /// @notice See `IFairmarkOracle`.
@@ -38,14 +40,14 @@ abstract contract FairmarkReaders is FairmarkStandings {
         view
         returns (uint256 price, uint256 updatedAt)
     {
-        Standing memory feed = _usable(id);
-        updatedAt = _young(id, feed, maxAge);
-        uint256 spread = _spreadOf(feed.word);
+        (uint256 place,, uint256 word) = _usable(id);
+        updatedAt = _young(id, place, word, maxAge);
+        uint256 spread = _spreadOf(word);
         if (spread > maxSpreadBps) revert SpreadTooWide(id, spread, maxSpreadBps);
-        uint256 contributors = _contributorsOf(feed.word);
+        uint256 contributors = _contributorsOf(word);
         if (contributors < minContributors) revert TooFewContributors(id, contributors, minContributors);
-        if (_isPending(feed, _sload(_headerAt(feed.number)))) revert FeedPending(id);
-        return (_value(feed.word), updatedAt);
+        if (_isPending(place, _sload(_headerAt(_numberIn(place))))) revert FeedPending(id);
+        return (_value(word), updatedAt);
     }
 
     /// @notice See `IFairmarkOracle`.
@@ -56,10 +58,10 @@ abstract contract FairmarkReaders is FairmarkStandings {
     {
         uint256 place = _places[id];
         if (place == 0) return (Status.Unknown, 0, 0, 0, 0);
-        Standing memory feed = _standing(place);
-        if (feed.word == 0) return (Status.Unset, 0, 0, 0, 0);
-        (status, updatedAt) = _judge(feed);
-        return (status, _value(feed.word), updatedAt, uint16(_spreadOf(feed.word)), uint8(_contributorsOf(feed.word)));
+        (uint256 position, uint256 word) = _standing(place);
+        if (word == 0) return (Status.Unset, 0, 0, 0, 0);
+        (status, updatedAt) = _judge(place, position, word);
+        return (status, _value(word), updatedAt, uint16(_spreadOf(word)), uint8(_contributorsOf(word)));
     }
 
     /// @notice See `IFairmarkOracle`.
@@ -68,10 +70,11 @@ abstract contract FairmarkReaders is FairmarkStandings {
         view
         returns (Status status, uint256 price, uint256 startedAt, uint256 updatedAt, uint64 round)
     {
-        Standing memory feed = _standing(_known(id));
-        if (feed.word == 0) return (Status.Unset, 0, 0, 0, 0);
-        (status, updatedAt) = _judge(feed);
-        return (status, _value(feed.word), _timeOf(feed.word), updatedAt, uint64(_roundOf(feed.word)));
+        uint256 place = _known(id);
+        (uint256 position, uint256 word) = _standing(place);
+        if (word == 0) return (Status.Unset, 0, 0, 0, 0);
+        (status, updatedAt) = _judge(place, position, word);
+        return (status, _value(word), _timeOf(word), updatedAt, uint64(_roundOf(word)));
     }
 
     // ------------------------------------------------------------------------------------------------ several
@@ -119,14 +122,14 @@ abstract contract FairmarkReaders is FairmarkStandings {
 
     /// @dev A feed written or attested in the last round of group `number` (0: of whichever it is in), and fresh.
     function _ofLastRound(bytes32 id, uint256 number) private view returns (uint256, uint256, uint64, uint256) {
-        Standing memory feed = _usable(id);
-        if (number != 0 && feed.number != number) revert NotOneRound(id);
-        uint256 header = _sload(_headerAt(feed.number));
-        if (_roundOf(feed.word) != _round(header) && !_isAttested(feed, header)) revert NotOneRound(id);
+        (uint256 place,, uint256 word) = _usable(id);
+        if (number != 0 && _numberIn(place) != number) revert NotOneRound(id);
+        uint256 header = _sload(_headerAt(_numberIn(place)));
+        if (_roundOf(word) != _round(header) && !_isAttested(place, header)) revert NotOneRound(id);
         uint256 updatedAt = _groupTime(header);
-        uint256 staleAfter = _staleAfter(feed.place);
+        uint256 staleAfter = _staleAfter(place);
         if (block.timestamp - updatedAt > staleAfter) revert StaleFeed(id, updatedAt, staleAfter);
-        return (_value(feed.word), feed.number, uint64(_round(header)), updatedAt);
+        return (_value(word), _numberIn(place), uint64(_round(header)), updatedAt);
     }
 
     // ------------------------------------------------------------------------------------------------ history
@@ -137,30 +140,29 @@ abstract contract FairmarkReaders is FairmarkStandings {
         view
         returns (uint256 price, uint256 updatedAt, uint16 spreadBps, uint8 contributors)
     {
-        Standing memory feed = _standing(_known(id));
-        uint256 word = _lastWhere(feed, round, true);
+        uint256 word = _lastWhere(_known(id), round, true);
         if (word == 0 || _roundOf(word) != round) revert NoAnswer(id, round);
         return (_value(word), _timeOf(word), uint16(_spreadOf(word)), uint8(_contributorsOf(word)));
     }
 
     /// @notice See `IFairmarkOracle`.
     function priceAt(bytes32 id, uint256 time) external view returns (uint256 price, uint256 acceptedAt) {
-        Standing memory feed = _standing(_known(id));
+        uint256 place = _known(id);
         if (time > block.timestamp) revert HistoryTooShort(id, time);
-        uint256 word = _lastWhere(feed, time, false);
+        uint256 word = _lastWhere(place, time, false);
         if (word == 0) revert HistoryTooShort(id, time);
         return (_value(word), _timeOf(word));
     }
 
     /// @notice See `IFairmarkOracle`.
     function twap(bytes32 id, uint256 window) external view returns (uint256 price) {
-        Standing memory feed = _usable(id);
+        (uint256 place,, uint256 word) = _usable(id);
         if (window == 0 || window >= MAX_WINDOW || window > block.timestamp) revert BadWindow(window);
         uint256 start = block.timestamp - window;
-        uint256 first = _lastWhere(feed, start, false);
+        uint256 first = _lastWhere(place, start, false);
         if (first == 0) revert HistoryTooShort(id, start);
         unchecked {
-            return ((_cumulativeAt(feed.word, block.timestamp) - _cumulativeAt(first, start)) & (2 ** 88 - 1)) / window;
+            return ((_cumulativeAt(word, block.timestamp) - _cumulativeAt(first, start)) & (2 ** 88 - 1)) / window;
         }
     }
 
@@ -172,23 +174,23 @@ abstract contract FairmarkReaders is FairmarkStandings {
 
     /// @dev The newest answer whose round (or time) is at most `most`; zero where the ring has none. The ring is in order
     /// from the place after the newest answer on; places never written hold zero, and those come first.
-    function _lastWhere(Standing memory feed, uint256 most, bool byRound) private view returns (uint256 word) {
+    function _lastWhere(uint256 place, uint256 most, bool byRound) private view returns (uint256 word) {
         unchecked {
-            uint256 base = _feedAt(feed.number, feed.index);
-            uint256 low = 0;
-            uint256 high = RING;
-            word = feed.word;
+            uint256 position;
+            (position, word) = _standing(place);
             if (_rankOf(word, byRound) <= most) return word;
+            uint256 base = _feedAt(_numberIn(place), _indexIn(place));
             // the answer looked for is the one before `high`, which is after `most`; the newest one is at RING - 1
-            high = RING - 1;
+            uint256 low = 0;
+            uint256 high = RING - 1;
             while (low < high) {
                 uint256 middle = (low + high) >> 1;
-                uint256 one = _sload(base + ((feed.position + 1 + middle) & 63));
+                uint256 one = _sload(base + ((position + 1 + middle) & 63));
                 if (_rankOf(one, byRound) <= most) low = middle + 1;
                 else high = middle;
             }
             if (low == 0) return 0;
-            return _sload(base + ((feed.position + low) & 63));
+            return _sload(base + ((position + low) & 63));
         }
     }
 
@@ -208,7 +210,7 @@ abstract contract FairmarkReaders is FairmarkStandings {
         bytes32 leaf,
         bytes32[] calldata proof
     ) external view returns (bool) {
-        (, uint64 acceptedBlock, bytes20 evidence) = roundInfo(group, round);
+        (, uint64 acceptedBlock, bytes20 evidence) = _roundInfo(group, round);
         if (acceptedBlock == 0) revert UnknownRound(group, round);
         bytes memory pairs = new bytes(roots.length << 6);
         bytes32 root = 0;
@@ -239,47 +241,4 @@ abstract contract FairmarkReaders is FairmarkStandings {
         bytes memory name = _blobBytes(address(uint160(_sload(_headerAt(place >> 240)) >> 96)), 32, 32);
         return (bytes32(name), _config(id, place), _staleAfter(place));
     }
-
-    /// @notice See `IFairmarkOracle`.
-    function feedDescription(bytes32 id) external view returns (string memory) {
-        _known(id);
-        return _descriptions[id];
-    }
-
-    /// @notice See `IFairmarkOracle`.
-    function readGroup(bytes32 group) external view returns (GroupReading memory reading) {
-        uint256 number = _numbers[group];
-        if (number == 0) revert UnknownGroup(group);
-        uint256 header = _sload(_headerAt(number));
-        address blob = address(uint160(header >> 96));
-        uint256 facts = _facts(blob);
-        reading.groupHash = bytes32(_blobBytes(blob, 0, 32));
-        reading.version = uint32(facts >> 208);
-        reading.round = uint64(_round(header));
-        reading.moment = uint48(_lastMoment(header));
-        (, reading.acceptedBlock,) = roundInfo(group, reading.round);
-        reading.paused = header & HALTED != 0;
-        reading.blockTimestamp = block.timestamp;
-        bytes32[] memory ids = _idsIn(blob, facts);
-        reading.feeds = new FeedReading[](ids.length);
-        for (uint256 i = 0; i < ids.length; ++i) {
-            FeedReading memory one = reading.feeds[i];
-            uint256 place = _places[ids[i]];
-            one.id = ids[i];
-            one.decimals = uint8(_decimals(place));
-            one.heartbeat = uint32(place >> 136);
-            one.staleAfter = uint32(_staleAfter(place));
-            Standing memory feed = _standing(place);
-            if (feed.word == 0) continue;
-            uint256 updatedAt;
-            (one.status, updatedAt) = _judge(feed);
-            one.updatedAt = uint64(updatedAt);
-            one.price = _value(feed.word);
-            one.round = uint64(_roundOf(feed.word));
-            one.moment = uint48(_freshMoment(feed, header));
-            one.spreadBps = uint16(_spreadOf(feed.word));
-            one.contributors = uint8(_contributorsOf(feed.word));
-        }
-    }
-
 }

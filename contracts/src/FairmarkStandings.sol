@@ -5,20 +5,10 @@ import {FairmarkLayout} from "./FairmarkLayout.sol";
 
 /// @title How feeds and groups stand: what readers and governance share
 abstract contract FairmarkStandings is FairmarkLayout {
-    /// @dev One feed as it stands. `word`: its newest answer; `position`: where in the ring.
-    struct Standing {
-        uint256 place;
-        uint256 number;
-        uint256 index;
-        uint256 position;
-        uint256 word;
-        bool halted;
-    }
-
-    /// @notice A round's exact moment (milliseconds), the block that accepted it, and the hash of its reporters and roots,
+    /// @dev A round's exact moment (milliseconds), the block that accepted it, and the hash of its reporters and roots,
     /// for the last 64 rounds. All zero where there is no such round.
-    function roundInfo(bytes32 group, uint64 round)
-        public
+    function _roundInfo(bytes32 group, uint64 round)
+        internal
         view
         returns (uint48 moment, uint64 acceptedBlock, bytes20 evidence)
     {
@@ -60,69 +50,78 @@ abstract contract FairmarkStandings is FairmarkLayout {
         if (place == 0) revert UnknownFeed(id);
     }
 
-    function _standing(uint256 place) internal view returns (Standing memory feed) {
-        feed.place = place;
-        feed.number = place >> 240;
-        feed.index = (place >> 232) & 0xff;
-        uint256 position = _positionOf(feed.number, feed.index);
-        feed.halted = position & 0xc0 != 0;
-        feed.position = position & 63;
-        feed.word = _sload(_feedAt(feed.number, feed.index) + feed.position);
+    // A feed as it stands: `place`, from the registry; `position`, its byte: halts, and where in the ring; `word`, its newest
+    // answer.
+
+    function _standing(uint256 place) internal view returns (uint256 position, uint256 word) {
+        position = _positionOf(_numberIn(place), _indexIn(place));
+        word = _sload(_feedAt(_numberIn(place), _indexIn(place)) + (position & 63));
     }
 
     /// @dev A feed with an answer that may be used, whatever its age.
-    function _usable(bytes32 id) internal view returns (Standing memory feed) {
-        feed = _standing(_known(id));
-        if (feed.word == 0) revert UnsetFeed(id);
-        if (feed.halted) revert FeedHalted(id);
+    function _usable(bytes32 id) internal view returns (uint256 place, uint256 position, uint256 word) {
+        place = _known(id);
+        (position, word) = _standing(place);
+        if (word == 0) revert UnsetFeed(id);
+        if (position & 0xc0 != 0) revert FeedHalted(id);
     }
 
-    function _young(bytes32 id, Standing memory feed, uint256 maxAge) internal view returns (uint256 updatedAt) {
-        updatedAt = _timeOf(feed.word);
+    function _young(bytes32 id, uint256 place, uint256 word, uint256 maxAge) internal view returns (uint256 updatedAt) {
+        updatedAt = _timeOf(word);
         unchecked {
             if (block.timestamp - updatedAt > maxAge) {
-                updatedAt = _updatedAt(feed);
+                updatedAt = _updatedAt(place, word, _sload(_headerAt(_numberIn(place))));
                 if (block.timestamp - updatedAt > maxAge) revert TooOld(id, updatedAt, maxAge);
             }
         }
     }
 
-    function _judge(Standing memory feed) internal view returns (Status status, uint256 updatedAt) {
-        uint256 header = _sload(_headerAt(feed.number));
-        updatedAt = _timeOf(feed.word);
-        if (_roundOf(feed.word) != _round(header)) updatedAt = _updatedAt(feed);
-        if (feed.halted) return (Status.Halted, updatedAt);
-        if (block.timestamp - updatedAt > _staleAfter(feed.place)) return (Status.Stale, updatedAt);
-        return (_isPending(feed, header) ? Status.Pending : Status.Fresh, updatedAt);
+    function _judge(uint256 place, uint256 position, uint256 word)
+        internal
+        view
+        returns (Status status, uint256 updatedAt)
+    {
+        uint256 header = _sload(_headerAt(_numberIn(place)));
+        updatedAt = _roundOf(word) == _round(header) ? _timeOf(word) : _updatedAt(place, word, header);
+        if (position & 0xc0 != 0) return (Status.Halted, updatedAt);
+        if (block.timestamp - updatedAt > _staleAfter(place)) return (Status.Stale, updatedAt);
+        return (_isPending(place, header) ? Status.Pending : Status.Fresh, updatedAt);
     }
 
-    function _isPending(Standing memory feed, uint256 header) internal view returns (bool) {
-        return header & ANY_PENDING != 0 && (_sload(_headerAt(feed.number) + 2) >> feed.index) & 1 != 0;
+    function _isPending(uint256 place, uint256 header) internal view returns (bool) {
+        return header & ANY_PENDING != 0 && (_sload(_headerAt(_numberIn(place)) + 2) >> _indexIn(place)) & 1 != 0;
     }
 
-    function _isAttested(Standing memory feed, uint256 header) internal view returns (bool) {
+    function _isAttested(uint256 place, uint256 header) internal view returns (bool) {
         if (header & ANY_ATTESTED == 0) return false;
-        return header & ALL_ATTESTED != 0 || (_sload(_headerAt(feed.number) + 1) >> feed.index) & 1 != 0;
+        return header & ALL_ATTESTED != 0 || (_sload(_headerAt(_numberIn(place)) + 1) >> _indexIn(place)) & 1 != 0;
     }
 
     /// @dev When the standing answer was last accepted or attested, in seconds.
-    function _updatedAt(Standing memory feed) internal view returns (uint256) {
-        uint256 header = _sload(_headerAt(feed.number));
-        if (_isAttested(feed, header)) return _groupTime(header);
-        uint256 kept = _kept(feed);
-        return kept == 0 ? _timeOf(feed.word) : (kept >> 40) / 1000 - ((kept >> 32) & 0xff);
+    function _updatedAt(uint256 place, uint256 word, uint256 header) internal view returns (uint256) {
+        if (_isAttested(place, header)) return _groupTime(header);
+        uint256 kept = _kept(place, word);
+        return kept == 0 ? _timeOf(word) : (kept >> 40) / 1000 - ((kept >> 32) & 0xff);
     }
 
     /// @dev The same, exactly, in milliseconds: it may lie up to 30 s ahead of its block.
-    function _freshMoment(Standing memory feed, uint256 header) internal view returns (uint256) {
-        if (_isAttested(feed, header)) return _lastMoment(header);
-        uint256 kept = _kept(feed);
-        return kept == 0 ? _momentOf(feed.word) : kept >> 40;
+    function _freshMoment(uint256 place, uint256 word, uint256 header) internal view returns (uint256) {
+        if (_isAttested(place, header)) return _lastMoment(header);
+        uint256 kept = _kept(place, word);
+        return kept == 0 ? _momentOf(word) : kept >> 40;
     }
 
-    function _kept(Standing memory feed) internal view returns (uint256 kept) {
-        kept = _sload(ATTESTED + (feed.number << 8) + feed.index);
-        if (kept & 0xffffffff != _roundOf(feed.word)) return 0;
+    function _kept(uint256 place, uint256 word) internal view returns (uint256 kept) {
+        kept = _sload(ATTESTED + (_numberIn(place) << 8) + _indexIn(place));
+        if (kept & 0xffffffff != _roundOf(word)) return 0;
+    }
+
+    function _numberIn(uint256 place) internal pure returns (uint256) {
+        return place >> 240;
+    }
+
+    function _indexIn(uint256 place) internal pure returns (uint256) {
+        return (place >> 232) & 0xff;
     }
 
     function _staleAfter(uint256 place) internal pure returns (uint256) {

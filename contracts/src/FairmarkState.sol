@@ -5,9 +5,11 @@ import {Ownable2Step} from "@openzeppelin/contracts/access/Ownable2Step.sol";
 
 import {FairmarkLayout} from "./FairmarkLayout.sol";
 
-/// @title What both halves of the oracle keep in storage, in one order: `FairmarkLayout`'s, `Ownable2Step`'s, and this
+/// @title What the governing half keeps in storage: `FairmarkLayout`'s, `Ownable2Step`'s, and this
+/// @dev Six slots after the layout's, which the other half leaves to it (`FairmarkOracle`).
 abstract contract FairmarkState is FairmarkLayout, Ownable2Step {
     /// @notice Another guardian may pause from now on.
+    /// @param guardian zero for none
     event GuardianSet(address guardian);
 
     /// @notice May pause and halt, and nothing else.
