@@ -24,7 +24,7 @@ HEARTBEAT_S = 10
 CONNECT_TIMEOUT_S = 5.0  # for each URL
 CALL_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 2.0
-BACKOFF_BASE_S, BACKOFF_CAP_S = 0.1, 10.0
+BACKOFF_BASE_S, BACKOFF_CAP_S = 0.1, 2.0  # so that a broker that is back is used within a few seconds
 STEADY_S = 5.0  # a connection that lived this long was a good one: the next backoff starts anew
 
 

@@ -27,6 +27,7 @@ Word = Annotated[str, Meta(max_length=128)]
 """An id, a name, a code, an address: what receivers keep and compare."""
 Millis = Annotated[int, Meta(ge=0, le=2**48)]
 Answers = Annotated[dict[str, Decimal], Meta(max_length=MAX_FEEDS)]
+Observed = Annotated[dict[Annotated[str, Meta(max_length=32)], tuple[int, ...]], Meta(max_length=1_024)]
 Quotes = Annotated[tuple[Quote, ...], Meta(max_length=4_096)]
 Failures = Annotated[tuple[SourceFailure, ...], Meta(max_length=4_096)]
 
@@ -46,11 +47,13 @@ class Job(Struct, frozen=True, kw_only=True, tag="job/1", forbid_unknown_fields=
     budget_ms: int
 
 
-class Report(Struct, frozen=True, kw_only=True, tag="report/1", forbid_unknown_fields=True):
+class Report(Struct, frozen=True, kw_only=True, tag="report/2", forbid_unknown_fields=True):
     """A fetcher's answer: its signed report and, for the record, what it was made of.
 
-    answers: for each feed that has a price, the fetcher's own median. quotes and failures together cover every source
-    asked; the quotes are as read, before conversion. No signature covers them: all but `signed` is the sender's word.
+    answers: for each feed observed, what is signed for it: a price, or, where that is called unchanged, the standing
+    answer. quotes and failures together cover every source asked; the quotes are as read, before conversion. observed:
+    for each feed or conversion rate, the indexes of the quotes that counted for it. The signed evidence root covers all
+    but `id` and `attempt`: see `contracts.evidence`.
     """
 
     id: Word
@@ -63,6 +66,7 @@ class Report(Struct, frozen=True, kw_only=True, tag="report/1", forbid_unknown_f
     answers: Answers
     quotes: Quotes
     failures: Failures
+    observed: Observed
     elapsed_ms: Millis
 
     def __post_init__(self) -> None:
@@ -114,7 +118,23 @@ class Hint(Struct, frozen=True, kw_only=True, tag="hint/1", forbid_unknown_field
     signature: Annotated[str, Meta(max_length=MAX_SIGNED_TEXT)]
 
 
-Message = Job | Report | Refusal | Hint
+class Leave(Struct, frozen=True, kw_only=True, tag="leave/1", forbid_unknown_fields=True):
+    """A fetcher's instance stops on purpose: its silence from now on is no error. A crash does not say so.
+
+    signature: over `contracts.report.leave_digest`, r and vs as 0x-hex.
+    """
+
+    id: Word
+    deployment: Word
+    mode: Mode
+    fetcher: Word
+    instance: Word
+    reporter: Word
+    moment: Millis
+    signature: Annotated[str, Meta(max_length=MAX_SIGNED_TEXT)]
+
+
+Message = Job | Report | Refusal | Hint | Leave
 
 
 def encode(message: Message) -> bytes:
