@@ -63,7 +63,33 @@ class RequestError(SourcesError):
         self.retry_after_s = retry_after_s
 
 
+class NotItsFaultError(RequestError):
+    """A request that failed for a reason of ours: it was given too little time, or was not sent because the source
+    rests. It says nothing of how well the source is."""
+
+
+class NoRoomError(NotItsFaultError):
+    """A request that was never sent: the limit we keep to has no room for it in time."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(FailureCode.RATE_LIMITED, detail)
+
+
 class SimulatorUnreachableError(SourcesError):
     """Test mode, and the simulator's control port does not tell where its venues listen."""
 
     code = "simulator_unreachable"
+
+
+class StreamLostError(SourcesError):
+    """A stream's connection that ended, or was not made. Raised inside `sources.stream` only.
+
+    because: one of `sources.stream.LostBecause`. retry_after_s: how long the exchange asked to be left alone.
+    """
+
+    code = "stream_lost"
+
+    def __init__(self, because: str, detail: str, *, retry_after_s: float = 0.0) -> None:
+        super().__init__(detail)
+        self.because = because
+        self.retry_after_s = retry_after_s

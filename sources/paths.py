@@ -45,6 +45,11 @@ def compile_path(text: str) -> BodyPath:
     return parsed if steps is None else _Plain(steps)
 
 
+def plain_steps(text: str) -> tuple[str | int, ...] | None:
+    """The steps of a plain path, or None where it is anything else. Raises `JMESPathError`."""
+    return _steps(jmespath.compile(text).parsed)
+
+
 def _steps(node: Mapping[str, Any]) -> tuple[str | int, ...] | None:
     """The steps of a plain path, or None where it is anything else."""
     if node["type"] in {"field", "index"}:

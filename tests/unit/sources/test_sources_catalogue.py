@@ -43,12 +43,16 @@ def problems_of(folder: Path) -> list[str]:
     return caught.value.problems
 
 
-def test_it_holds_at_least_ten_exchanges_and_two_indexes() -> None:
+def test_it_holds_at_least_twenty_five_sources_of_which_few_are_indexes() -> None:
     entries = load_catalogue()
-    kinds = {name: entry.kind for name, entry in entries.items()}
-    wanted = {"binance", "coinbase", "kraken", "bitstamp", "okx", "bybit", "kucoin", "gate", "bitfinex", "gemini"}
-    assert wanted <= {name for name, kind in kinds.items() if kind == "exchange"}
-    assert {name for name, kind in kinds.items() if kind == "index"} == {"coingecko", "coinpaprika"}
+    assert len(entries) >= 25
+    indexes = {name for name, entry in entries.items() if entry.kind == "index"}
+    assert indexes == {"coingecko", "coinpaprika", "deribit", "dia"}
+    for base in ("BTC", "ETH", "SOL"):
+        markets = {f"{base}/USD", f"{base}/USDT", f"{base}/USDC"}
+        assert sum(bool(markets & set(entry.pairs)) for entry in entries.values()) >= 25, base
+    dollars = {"BTC/USD", "ETH/USD"}
+    assert sum(dollars <= set(entry.pairs) for entry in entries.values()) >= 12
 
 
 @pytest.mark.parametrize(
@@ -62,6 +66,16 @@ def test_it_holds_at_least_ten_exchanges_and_two_indexes() -> None:
         ("kraken", "BTC/USDT", "/0/public/Ticker?pair=XBTUSDT"),
         ("okx", "TON/USDT", "/api/v5/market/ticker?instId=GRAM-USDT"),
         ("bitso", "BTC/USDT", "/api/v3/ticker?book=btc_usdt"),
+        ("htx", "USDC/USDT", "/market/detail/merged?symbol=usdcusdt"),
+        ("upbit", "ETH/USDT", "/v1/ticker?markets=USDT-ETH"),
+        ("backpack", "USDC/USDT", "/api/v1/ticker?symbol=USDT_USDC"),
+        ("deribit", "TON/USDC", "/api/v2/public/get_index_price?index_name=ton_usdc"),
+        (
+            "independentreserve",
+            "DOGE/USD",
+            "/Public/GetMarketSummary?primaryCurrencyCode=Doge&secondaryCurrencyCode=Usd",
+        ),
+        ("dia", "BTC/USD", "/v1/assetQuotation/Bitcoin/0x0000000000000000000000000000000000000000"),
         ("coinpaprika", "SOL/USD", "/v1/tickers/sol-solana?quotes=USD"),
     ],
 )
@@ -117,6 +131,46 @@ def test_a_pair_that_is_not_served_is_refused_by_name(tmp_path: Path) -> None:
     for ask in (entry.symbol, entry.request_path, entry.expressions):
         with pytest.raises(UnsupportedPairError, match="example does not serve ETH/USD"):
             ask("ETH/USD")
+
+
+def test_a_market_listed_the_other_way_round_is_asked_by_its_own_name(tmp_path: Path) -> None:
+    entry = load_catalogue(written(tmp_path, GOOD + '[inverse]\n"USDC/USDT" = true\n"USD/EUR" = "eur_usd"\n'))[
+        "example"
+    ]
+    assert entry.pairs == ("BTC/USD", "DOGE/USD", "USDC/USDT", "USD/EUR")
+    assert entry.request_path("USDC/USDT") == "/ticker/usdt-usdc"
+    assert entry.request_path("USD/EUR") == "/ticker/eur_usd"
+    assert [pair for pair in entry.pairs if entry.is_inverse(pair)] == ["USDC/USDT", "USD/EUR"]
+
+
+def test_an_alias_names_its_market_and_is_not_asked(tmp_path: Path) -> None:
+    entry = load_catalogue(written(tmp_path, GOOD + '[aliases]\n"BTC/USDC" = "BTC/USD"\n'))["example"]
+    assert (entry.alias_of("BTC/USDC"), entry.alias_of("BTC/USD")) == ("BTC/USD", None)
+    assert not entry.serves("BTC/USDC")
+
+
+def test_coinbases_usdc_markets_are_its_usd_markets() -> None:
+    coinbase = load_catalogue()["coinbase"]
+    assert coinbase.aliases == {f"{base}/USDC": f"{base}/USD" for base in ("BTC", "ETH", "SOL", "DOGE", "USDT")}
+
+
+@pytest.mark.parametrize(
+    ("added", "problem"),
+    [
+        ('[inverse]\n"BTC/USD" = "USD-BTC"', "inverse.BTC/USD: is in symbols too"),
+        ('[inverse]\n"USD/BTC" = true', "inverse.USD/BTC: asks the same as BTC/USD"),
+        ('[inverse]\n"USD" = true', "inverse.USD: 'USD' is not a pair"),
+        ('[inverse]\n"USD/EUR" = "e/u"', "inverse.USD/EUR: 'e/u' is no symbol"),
+        ('[aliases]\n"DOGE/USD" = "BTC/USD"', "aliases.DOGE/USD: is asked as a market of its own too"),
+        ('[aliases]\n"BTC/USDC" = "BTC/USDT"', "aliases.BTC/USDC: BTC/USDT is not in symbols"),
+        ('[aliases]\n"ETH/USDC" = "BTC/USD"', "aliases.ETH/USDC: BTC/USD has another base"),
+        ('[aliases]\n"BTCUSDC" = "BTC/USD"', "aliases.BTCUSDC: 'BTCUSDC' is not a pair"),
+    ],
+)
+def test_a_wrong_inverse_or_alias_is_reported(tmp_path: Path, added: str, problem: str) -> None:
+    (only,) = problems_of(written(tmp_path, GOOD + added))
+    assert only.startswith("example.toml: ")
+    assert problem in only
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from core.types import FailureCode
 from sources import ParseError, SourceEntry, Ticker, load_catalogue, parse_ticker
 from sources.errors import EmptyBodyError, InvalidNumberError, MalformedBodyError
-from sources.parse import MAX_BODY_BYTES
+from sources.parse import MAX_BODY_BYTES, turned_over
 
 CATALOGUE = load_catalogue()
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures" / "tickers"
@@ -38,6 +38,8 @@ def read(file: Path) -> Body:
 def assert_read_as_expected(body: Body) -> None:
     ticker = parse_ticker(CATALOGUE[body.exchange], body.symbol, bytes(body.response))
     read_out = {"last": ticker.last, "bid": ticker.bid, "ask": ticker.ask, "timestamp": ticker.time_ms}
+    if "volume" in body.expected:  # of recorded bodies the library that read them says nothing of it
+        read_out["volume"] = ticker.volume
     assert read_out == body.expected
 
 
@@ -135,6 +137,20 @@ def test_a_kraken_body_for_another_pair_has_no_price_for_ours() -> None:
         ("cryptocom", "BTC/USD", {"code": "40001", "message": "BAD_REQUEST"}, "BAD_REQUEST"),
         ("gemini", "BTC/USD", {"result": "error", "reason": "Bad", "message": "Supplied value"}, "Supplied value"),
         ("bitso", "BTC/USDT", {"success": False, "error": {"message": "Unknown OrderBook"}}, "Unknown OrderBook"),
+        ("htx", "BTC/USDT", {"status": "error", "err-msg": "invalid symbol", "ts": 1}, "invalid symbol"),
+        (
+            "whitebit",
+            "BTC/USDT",
+            {"success": False, "message": {"market": ["Not available"]}, "result": []},
+            "Not avail",
+        ),
+        ("whitebit", "BTC/USDT", {"success": False, "message": "", "result": []}, "refused"),
+        ("btcturk", "BTC/USDT", {"success": False, "message": "INVALID_PAIR", "code": 1000}, "INVALID_PAIR"),
+        ("bigone", "BTC/USDT", {"code": 10013, "message": "Resource not found"}, "Resource not found"),
+        ("deribit", "BTC/USD", {"jsonrpc": "2.0", "error": {"message": "Invalid params"}}, "Invalid params"),
+        ("independentreserve", "BTC/USD", {"SecondaryCurrencyCode": "Aud", "LastPrice": 1}, "not in USD"),
+        ("independentreserve", "BTC/USD", {"Message": "Unknown code"}, "Unknown code"),
+        ("dia", "BTC/USD", {"errorcode": 404, "errormessage": "no quotation"}, "no quotation"),
         ("coingecko", "BTC/USD", {"status": {"error_code": 429, "error_message": "Rate Limit"}}, "Rate Limit"),
     ],
 )
@@ -197,6 +213,54 @@ def test_a_time_is_read_in_the_declared_unit_and_rounded_down(unit: str, value: 
 def test_a_time_in_another_unit_is_malformed_rather_than_believed(unit: str, value: object) -> None:
     with pytest.raises(MalformedBodyError, match="time"):
         timed(unit, value)
+
+
+def example(**changes: object) -> SourceEntry:
+    ticker = {"path": "/{symbol}", "last": "p", "bid": "b", "ask": "a", "volume": "v"}
+    return SourceEntry.model_validate(CATALOGUE["binance"].model_dump() | {"ticker": ticker} | changes)
+
+
+def with_volume(value: object) -> Decimal | None:
+    body = json.dumps({"p": "2", "b": "2", "a": "4", "v": value}).encode()
+    return parse_ticker(example(), "BTC/USDT", body).volume
+
+
+def test_a_volume_may_be_there_be_zero_or_be_missing() -> None:
+    assert with_volume("12.500") == Decimal("12.5")
+    assert with_volume(0) == 0
+    assert with_volume(None) is None
+    assert with_volume("") is None
+    assert binance().volume is None
+
+
+@pytest.mark.parametrize(
+    ("value", "error"), [("-1", InvalidNumberError), ("NaN", InvalidNumberError), ("many", MalformedBodyError)]
+)
+def test_what_cannot_be_a_volume_is_refused(value: object, error: type[ParseError]) -> None:
+    with pytest.raises(error, match="volume"):
+        with_volume(value)
+
+
+def test_a_market_listed_the_other_way_round_is_turned_over() -> None:
+    entry = example(symbols={"BTC/USDT": True}, inverse={"USDC/USDT": True})
+    body = json.dumps({"p": "2", "b": "1.6", "a": "4", "v": "10"}).encode()
+    assert parse_ticker(entry, "USDC/USDT", body) == Ticker(
+        last=Decimal("0.5"), bid=Decimal("0.25"), ask=Decimal("0.625"), volume=Decimal(20)
+    )
+
+
+@given(st.lists(st.decimals(min_value="0.00000001", max_value="1000000000", places=8), min_size=3, max_size=3))
+def test_turned_over_twice_a_ticker_is_itself_and_its_book_stays_in_order(prices: list[Decimal]) -> None:
+    bid, last, ask = sorted(prices)
+    ticker = Ticker(last=last, bid=bid, ask=ask, time_ms=1710328265000, volume=Decimal(3))
+    over = turned_over(ticker)
+    assert over.bid is not None
+    assert over.ask is not None
+    assert over.bid <= over.last <= over.ask
+    back = turned_over(over)
+    for mine, was in ((back.last, last), (back.bid, bid), (back.ask, ask)):
+        assert mine is not None
+        assert abs(mine - was) <= was * Decimal("1e-26")
 
 
 json_values = st.recursive(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sources.http import MAX_RETRY_AFTER_S, retry_after_s
+from sources.retry_after import MAX_RETRY_AFTER_S, retry_after_s
 
 NOW = 1_710_328_245_000  # Wed, 13 Mar 2024 11:10:45 GMT
 
