@@ -2,7 +2,12 @@
 
 A source contributes one price a feed, however many markets it has: a market in the feed's own currency before one in
 USDT before one in USDC (the order of the conversion graph). Only where a market has no usable ticker is the source's
-next one asked in its place. Entries that read the same address are one candidate and count once.
+next one asked in its place. Entries that read the same address are one candidate and count once. Of sources that are
+one another's echo (`fetchers.families`) all may be asked, but those behind the first only where nobody else is left.
+
+A market that is another name of one in another currency (`aliases` in the catalogue, such as Coinbase's USDC markets,
+which are its USD books) is never asked: what it shows is a price in that other currency, which the source's market of
+its own name gives already. So it counts once, as what it is, and never as a price in USDC.
 
 A conversion rate is a feed like any other, with candidates and rules of its own. Where a group publishes it, one plan
 serves both; where it does not, the plan is a leg.
@@ -20,17 +25,19 @@ from msgspec import Struct
 
 from core.currency import ConversionGraph
 from core.types import Feed, Pair
+from fetchers.families import Relative, families
 
 LEG = Feed(
     pair=Pair("USDT/USD"),
     min_price=Decimal("0.2"),
     max_price=Decimal(5),
     outlier_floor_bps=50,
+    max_unchanged_ms=86_400_000,  # a pegged pair may stand still for hours, with whole books unmoved
     description="the rules of a conversion rate that no group publishes",
 )
 
 
-class Listing(Protocol):
+class Listing(Relative, Protocol):
     """What the catalogue says of a source: see `sources.SourceEntry`."""
 
     @property
@@ -40,6 +47,8 @@ class Listing(Protocol):
     def pairs(self) -> Collection[Pair]: ...
 
     def request_path(self, pair: Pair) -> str: ...
+
+    def alias_of(self, pair: str) -> Pair | None: ...
 
 
 class Candidate(Struct, frozen=True):
@@ -53,13 +62,20 @@ class Plan(Struct, frozen=True, kw_only=True):
     """A feed and whom to ask for it, one candidate a source, in order of priority.
 
     others: by source, its other markets for the same feed, to be asked one after another where the one before fails.
+    families: by source, the name of those that count once together, where there are several among the candidates.
     leg: asked only because others are converted by it.
     """
 
     feed: Feed
     candidates: tuple[Candidate, ...]
     others: dict[str, tuple[Candidate, ...]] = {}
+    families: dict[str, str] = {}
     leg: bool = False
+
+    @property
+    def independent(self) -> int:
+        """How many of the candidates can count together: one of each family."""
+        return len({self.families.get(each.source, each.source) for each in self.candidates})
 
     def by_source(self) -> Iterator[tuple[Candidate, ...]]:
         """For each source, in order of priority, its markets in order of preference."""
@@ -69,20 +85,26 @@ class Plan(Struct, frozen=True, kw_only=True):
 def candidates(
     pair: Pair, sources: Iterable[str], catalogue: Mapping[str, Listing], graph: ConversionGraph
 ) -> tuple[Candidate, ...]:
-    """The candidates for `pair`, in the order of `sources`. Sources that the catalogue does not know are left out."""
+    """The candidates for `pair`, in the order of `sources`, echoes of earlier ones at the end.
+
+    Sources that the catalogue does not know are left out.
+    """
     wanted = _markets(pair, graph)
     found: list[Candidate] = []
     seen: set[str] = set()
     for source in dict.fromkeys(sources):
         listing = catalogue.get(source)
-        market = None if listing is None else next((each for each in wanted if each in listing.pairs), None)
+        market = None if listing is None else next((each for each in wanted if _has(listing, each)), None)
         if listing is None or market is None:
             continue
         address = f"{urlsplit(listing.base_url).netloc}{listing.request_path(market)}"
         if address not in seen:
             seen.add(address)
             found.append(Candidate(source, market))
-    return tuple(found)
+    kin = families((each.source for each in found), catalogue)
+    voices = {family: source for source, family in reversed(kin.items())}
+    echoes = [each for each in found if each.source in kin and voices[kin[each.source]] != each.source]
+    return (*(each for each in found if each not in echoes), *echoes)
 
 
 def make_plans(
@@ -106,7 +128,8 @@ def make_plans(
             continue
         feed = known.get(pair) or (legs or {}).get(pair) or _leg(pair)
         asked = candidates(pair, sources, catalogue, graph)
-        made[pair] = Plan(feed=feed, candidates=asked, leg=pair not in known)
+        kin = families((each.source for each in asked), catalogue)
+        made[pair] = Plan(feed=feed, candidates=asked, families=kin, leg=pair not in known)
         pending += {Pair.of(each.pair.quote, pair.quote) for each in asked if each.pair.quote != pair.quote}
     for pair, plan in made.items():
         made[pair] = msgspec.structs.replace(plan, others=_others(plan, catalogue, graph, made))
@@ -141,7 +164,7 @@ def _others(
         first.source: tuple(
             Candidate(first.source, each)
             for each in usable
-            if each in catalogue[first.source].pairs and each != first.pair
+            if _has(catalogue[first.source], each) and each != first.pair
         )
         for first in plan.candidates
     }
@@ -152,11 +175,9 @@ def _depth(pair: Pair, graph: ConversionGraph, top: int) -> int:
     return graph.rank(pair.base) if pair in graph.edges else top
 
 
+def _has(listing: Listing, pair: Pair) -> bool:
+    return pair in listing.pairs and listing.alias_of(pair) is None
+
+
 def _leg(pair: Pair) -> Feed:
-    return Feed(
-        pair=pair,
-        min_price=LEG.min_price,
-        max_price=LEG.max_price,
-        outlier_floor_bps=LEG.outlier_floor_bps,
-        description=LEG.description,
-    )
+    return msgspec.structs.replace(LEG, pair=pair)

@@ -17,6 +17,7 @@ class RefusalCode(StrEnum):
     MOMENT_INVALID = "moment_invalid"  # not on the group's grid
     MOMENT_TOO_FAR = "moment_too_far"  # too far behind this fetcher's own clock, or ahead of it
     MOMENT_PASSED = "moment_passed"  # not later than one already signed, or than the contract's last
+    CLOCK_OFF = "clock_off"  # this fetcher's own clock is wrong: it does not know what it saw when
     TOO_MANY_JOBS = "too_many_jobs"  # more jobs a second for this group than a fetcher asks its sources for
     CONFIGURATION_MISMATCH = "configuration_mismatch"  # the contract's feeds are not the configured ones
     NOT_REGISTERED = "not_registered"  # the contract does not list this reporter
@@ -58,6 +59,18 @@ class ReportStoreError(FetcherError):
     """The store of signed reports cannot be used: see the cause, and the store's URL in the configuration."""
 
     code = "store_unavailable"
+
+
+class ClockOffError(FetcherError):
+    """This host's clock is further off than a reporter may be: set it, and see that NTP keeps it."""
+
+    code = "clock_off"
+
+
+class StreamsDownError(FetcherError):
+    """No stream is up: see each one's last loss. Prices are asked for over HTTP meanwhile."""
+
+    code = "streams_down"
 
 
 class SourcesDownError(FetcherError):

@@ -1,9 +1,11 @@
 """From what the sources said to the fetcher's own prices. Pure: the same quotes always give the same answers.
 
-For each plan, rates first: convert every quote to the feed's currency by this round's own rates, refuse what is too old
-for the feed by then (a converted price is as old as its oldest leg) or outside its declared magnitude, then what lies
-too far from the median of the others (`core.median.mad_outliers`), and take the lower median of the rest if they are
-enough, and more than half of those that the outlier rule looked at: of two camps of equal size none is the outlier.
+For each plan, rates first: convert every quote to the feed's currency by this round's own rates, choose those that
+count by the rules in their order (`fetchers.rules`), and if they are enough for the feed, draw its answer from them
+(`fetchers.averages`).
+
+A rate stands on quotes of its own: as many sources as any feed needs, and no older. It is the median over all ways to
+it, markets of the rate itself and those converted by another rate alike, so that no single book makes it.
 """
 
 from __future__ import annotations
@@ -13,27 +15,38 @@ from decimal import Decimal
 
 from msgspec import Struct
 
-from core.currency import ConversionGraph, Converted, Rate
+from core.currency import ConversionGraph, Rate, along
 from core.errors import ConversionError
-from core.median import BPS, lower_median, mad_outliers
+from core.pipeline import Pipeline
+from core.quality import Quality, quality
 from core.types import FailureCode, Pair, Quote, SourceFailure
+from fetchers.averages import answer_of
 from fetchers.candidates import Candidate, Plan
-
-
-class Accepted(Struct, frozen=True, kw_only=True):
-    """A quote that counts, with its price in the feed's currency, the rates that took it there, and its age."""
-
-    quote: Quote
-    converted: Converted
+from fetchers.jumps import Standing
+from fetchers.rules import PIPELINE, Accepted, Rejected, Round, as_failure, choose, is_young, name_mix_ups
 
 
 class Verdict(Struct, frozen=True, kw_only=True):
-    """What became of one plan. answer: exact, in the feed's currency; None below the feed's `min_sources` quotes."""
+    """What became of one plan. answer: exact, in the feed's currency; None below the feed's `min_sources` quotes.
+
+    fresh: how many of the accepted are fresh, not merely not expired.
+    """
 
     plan: Plan
     answer: Decimal | None
     accepted: tuple[Accepted, ...]
     rejected: tuple[SourceFailure, ...]
+    fresh: int = 0
+
+    @property
+    def quality(self) -> Quality:
+        """Degraded: enough sources for an answer, and fewer than the feed wants."""
+        feed = self.plan.feed
+        have = len(self.accepted) if self.answer is not None else 0
+        return quality(have, required=feed.min_sources, wanted=feed.wanted_sources)
+
+
+Rules = Pipeline[Accepted, Round, Rejected]
 
 
 def evaluate(
@@ -42,17 +55,22 @@ def evaluate(
     graph: ConversionGraph,
     moment: int,
     given: Mapping[Pair, Rate] | None = None,
+    last: Mapping[Pair, Standing] | None = None,
+    rules: Rules = PIPELINE,
 ) -> tuple[Verdict, ...]:
     """One verdict for each plan, in the order of `plans` (rates before what is converted by them).
 
     quotes: for each plan, by its feed's pair, what its own rules left standing, by candidate; a candidate without one
     failed, and plays no part here. moment: ms, from which ages are reckoned. given: rates from elsewhere, used where no
-    plan makes one.
+    plan makes one. last: the feeds' standing answers, as far as they are known. rules: in the configured
+    order.
     """
     rates = dict(given or {})
     verdicts = []
     for plan in plans:
-        verdict = _judge(plan, quotes.get(plan.feed.pair, {}), graph, rates, moment)
+        pair = plan.feed.pair
+        by = Round(plan=plan, moment=moment, last=(last or {}).get(pair))
+        verdict = _judge(by, quotes.get(pair, {}), graph, rates, rules)
         if verdict.answer is not None and plan.feed.pair in graph.edges:
             rates[plan.feed.pair] = _rate(plan.feed.pair, verdict.answer, verdict.accepted)
         verdicts.append(verdict)
@@ -60,60 +78,49 @@ def evaluate(
 
 
 def _judge(
-    plan: Plan,
-    quotes: Mapping[Candidate, Quote],
-    graph: ConversionGraph,
-    rates: Mapping[Pair, Rate],
-    moment: int,
+    by: Round, quotes: Mapping[Candidate, Quote], graph: ConversionGraph, rates: Mapping[Pair, Rate], rules: Rules
 ) -> Verdict:
-    feed = plan.feed
+    plan, moment, feed = by.plan, by.moment, by.plan.feed
+    currency, oldest_ms = feed.pair.quote, moment - feed.max_quote_age_ms
     standing: list[Accepted] = []
-    rejected: list[SourceFailure] = []
+    rejected: list[Rejected] = []
+    ways: dict[str, tuple[Rate, ...]] = {}
     for markets in plan.by_source():
         # one price a source: its first market that has one (another feed may have asked for the next one, too)
         quote = next((quotes[each] for each in markets if each in quotes), None)
         if quote is None:
             continue
+        held_in = quote.pair.quote
         try:
-            converted = graph.convert(quote.price, quote.as_of_ms(), quote.pair.quote, feed.pair.quote, rates)
+            legs = ways.get(held_in)
+            if legs is None:
+                legs = ways[held_in] = graph.legs(held_in, currency, rates, oldest_ms)
         except ConversionError as error:
-            rejected.append(_rejection(quote, FailureCode.NO_CONVERSION, str(error)))
+            rejected.append(Rejected(quote=quote, code=FailureCode.NO_CONVERSION, detail=str(error)))
             continue
-        age_ms = moment - converted.as_of_ms
-        if age_ms > feed.max_quote_age_ms:
-            rejected.append(_rejection(quote, FailureCode.EXPIRED, _aged(age_ms, converted, feed.max_quote_age_ms)))
-            continue
-        if not feed.min_price <= converted.price <= feed.max_price:
-            detail = f"{_short(converted.price)} {feed.pair} is outside {feed.min_price} to {feed.max_price}"
-            rejected.append(_rejection(quote, FailureCode.OUT_OF_RANGE, detail))
-            continue
-        standing.append(Accepted(quote=quote, converted=converted))
-    accepted = _without_outliers(standing, plan, rejected)
-    enough = accepted and len(accepted) >= feed.min_sources
-    answer = lower_median([each.converted.price for each in accepted]) if enough else None
-    return Verdict(plan=plan, answer=answer, accepted=tuple(accepted), rejected=tuple(rejected))
+        converted = along(quote.price, quote.as_of_ms(), legs)
+        young = is_young(quote, converted, feed, moment)
+        standing.append(Accepted(quote=quote, converted=converted, fresh=young))
+    accepted, left_out = choose(standing, by, rules)
+    answer = answer_of(accepted, feed) if accepted and len(accepted) >= feed.min_sources else None
+    expected = answer if answer is not None or by.last is None else by.last.value
+    named = name_mix_ups([*rejected, *left_out], expected) if rejected or left_out else []
+    return Verdict(
+        plan=plan,
+        answer=answer,
+        accepted=tuple(accepted),
+        rejected=tuple(as_failure(each) for each in named),
+        fresh=sum(each.fresh for each in accepted),
+    )
 
 
-def _without_outliers(standing: list[Accepted], plan: Plan, rejected: list[SourceFailure]) -> list[Accepted]:
-    if not standing:
-        return standing
-    prices = [each.converted.price for each in standing]
-    outliers = mad_outliers(prices, plan.feed.outlier_floor_bps)
-    near = outliers.count(False)
-    # The lower median of two camps of equal size lies in the lower one: that one is no more right than the other.
-    split = near * 2 <= len(standing)
-    accepted = []
-    for each, price, outlier in zip(standing, prices, outliers, strict=True):
-        if not outlier and not split:
-            accepted.append(each)
-            continue
-        centre = lower_median(prices)
-        off = (price - centre) * BPS / centre
-        detail = f"{_short(price)} {plan.feed.pair} is {off:+.0f} bps from the median {_short(centre)}"
-        if split:
-            detail += f", near which lie only {near} of {len(standing)}"
-        rejected.append(_rejection(each.quote, FailureCode.OUTLIER, detail))
-    return accepted
+def rates_of(verdicts: Sequence[Verdict], graph: ConversionGraph) -> dict[Pair, Rate]:
+    """The conversion rates among `verdicts`, by pair."""
+    return {
+        each.plan.feed.pair: _rate(each.plan.feed.pair, each.answer, each.accepted)
+        for each in verdicts
+        if each.answer is not None and each.plan.feed.pair in graph.edges
+    }
 
 
 def _rate(pair: Pair, value: Decimal, accepted: Sequence[Accepted]) -> Rate:
@@ -140,18 +147,3 @@ def settle(
         if (failure.source, failure.pair) not in counted:
             lost.setdefault((failure.source, failure.pair), failure)
     return kept, tuple(lost.values())
-
-
-def _rejection(quote: Quote, code: FailureCode, detail: str) -> SourceFailure:
-    return SourceFailure(pair=quote.pair, source=quote.source, code=code, detail=detail)
-
-
-def _aged(age_ms: int, converted: Converted, limit_ms: int) -> str:
-    oldest = min(converted.legs, key=lambda leg: leg.as_of_ms, default=None)
-    by = f" by its rate {oldest.pair}" if oldest is not None and oldest.as_of_ms == converted.as_of_ms else ""
-    return f"{age_ms} ms old at the moment{by}, {limit_ms} at most"
-
-
-def _short(price: Decimal) -> str:
-    """At most 12 significant digits: enough to recognise a price, whatever a conversion did to its length."""
-    return f"{price:.12g}"

@@ -9,22 +9,26 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Protocol, TypeVar
+from contextlib import suppress
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
 from broker import Job, Refusal, Report
 from broker.messages import decode, encode
-from contracts import Domain, GroupReading, GroupState, Signer
+from contracts import Domain, GroupReading, GroupState, LocalSigner, Signer
 from contracts.errors import CallRevertedError, ContractError, RpcUnavailableError
+from contracts.evidence import Statement
 from core.clock import Clock
 from core.logs import Logger
-from core.types import Deployment, Group, Mode
+from core.types import Deployment, Group, Mode, SignedReport
 from fetchers.candidates import Plan
+from fetchers.clocks import ClockWatch
 from fetchers.errors import MomentPassedError, RefusalCode, Refused, ReportStoreError
 from fetchers.fetch import Fetcher, Observation
+from fetchers.jumps import standing as held_against
 from fetchers.report_store import ReportKey, ReportStore
-from fetchers.reporter import check_chain, check_job, scaled_prices, shown_answers, sign
+from fetchers.reporter import Observations, check_chain, check_job, counted, observations, sign
 
 T = TypeVar("T")
 
@@ -34,6 +38,8 @@ PUBLISH_MS = 150
 """A report is published this long before its job's budget ends at the latest."""
 SIGNING_MS = 80
 """What the checks, the signature and the store are given of the budget, after the sources' time is over."""
+ROW_MS = 0.1
+"""And for each quote that is wanted: every one is hashed into the evidence root."""
 MAX_JOBS_PER_S = 50
 """Jobs of one group for which the sources are asked within any second; more are refused. A moment already signed does
 not count: it takes no source."""
@@ -71,6 +77,7 @@ class JobDesk:
         logger: Logger,
         new_id: Callable[[], str],
         saw: Callable[[str, Observation], None],
+        watch: ClockWatch,
     ) -> None:
         self._name = name
         self._instance = instance
@@ -85,6 +92,12 @@ class JobDesk:
         self._log = logger
         self._new_id = new_id
         self._saw = saw
+        self._watch = watch
+        # by group: the time kept for signing, in seconds
+        self._signing_s = {
+            group: (SIGNING_MS + ROW_MS * sum(plan.feed.wanted_sources for plan in plans[group])) / 1000
+            for group in self._groups
+        }
         self._last: dict[str, int] = {}  # by group: the latest moment this instance knows to be signed
         # by group: when the latest jobs were taken, on the event loop's clock
         self._taken: dict[str, deque[float]] = {group: deque(maxlen=MAX_JOBS_PER_S) for group in self._groups}
@@ -137,14 +150,19 @@ class JobDesk:
         loop = asyncio.get_running_loop()
         deployment = self._chain.deployment.id
         now_ms = self._clock.now_ms()
-        group = check_job(job, self._groups, deployment=deployment, mode=self._mode, now_ms=now_ms)
         until = received + (min(job.budget_ms, MAX_BUDGET_MS) - PUBLISH_MS) / 1000
-        deadline = until - SIGNING_MS / 1000
+        try:
+            group = check_job(job, self._groups, deployment=deployment, mode=self._mode, now_ms=now_ms)
+        except Refused as error:
+            if error.reason is RefusalCode.MOMENT_TOO_FAR:
+                await self._blame_clock(job, now_ms, until)
+            raise
+        deadline = until - self._signing_s[group.name]
         key = ReportKey(deployment=deployment, group=group.name, reporter=self._signer.address, moment=job.moment)
         if job.moment <= self._last.get(group.name, 0):
             return self._again(await self._kept(key, until), job)
         if deadline <= loop.time():
-            least = PUBLISH_MS + SIGNING_MS
+            least = PUBLISH_MS + round(self._signing_s[group.name] * 1000)
             raise Refused(
                 RefusalCode.BUDGET_TOO_SHORT, f"{job.budget_ms} ms leave no time to ask: {least} go elsewhere"
             )
@@ -152,10 +170,12 @@ class JobDesk:
 
         fetch = self._fetcher.begin(self._plans[group.name], job.moment, deadline)
         fetching = asyncio.create_task(fetch.run())
+        reading = asyncio.create_task(self._read_group(group.name))
         try:
             state = await self._state(group.name, deadline)
             check_chain(state, group, self._signer.address, job.moment)
             observation = await fetching
+            standing = await _standing(reading, state, deadline)
         except Refused:
             await _stop(fetching)
             seen.append(fetch.so_far("the job was refused first"))  # whoever was asked belongs to the record
@@ -165,27 +185,50 @@ class JobDesk:
             raise
         finally:
             await _stop(fetching)
+            await _stop(reading)
         seen.append(observation)
         self._saw(group.name, observation)
-        prices = scaled_prices(group.feeds, observation.answers)
-        report = Report(
-            id=self._new_id(),
-            attempt=job.attempt,
+        if (wrong := self._watch.wrong()) is not None:  # only now: the sources that were just asked told the time, too
+            raise Refused(RefusalCode.CLOCK_OFF, wrong)
+        said = observations(group.feeds, observation.answers, standing)
+        evidence = Statement(
             deployment=deployment,
             mode=self._mode,
             fetcher=self._name,
             instance=self._instance,
-            signed=sign(self._signer, self._chain.domain, state, job.moment, prices),
-            answers=shown_answers(group.feeds, prices),
+            answers=said.answers,
             quotes=observation.quotes,
             failures=observation.failures,
+            observed=counted(observation.verdicts, observation.quotes),
             elapsed_ms=round((loop.time() - received) * 1000),
+        )
+        report = Report(
+            id=self._new_id(),
+            attempt=job.attempt,
+            signed=await self._signed(state, job.moment, said, evidence),
+            **msgspec.structs.asdict(evidence),
         )
         # Signed, but not out of this process: it leaves only if the store says that this one is the one.
         mine = encode(report)
         kept = await self._in_time(self._store.put(key, mine), until)
         self._last[group.name] = max(self._last.get(group.name, 0), job.moment)
         return report if kept == mine else self._again(kept, job)
+
+    async def _signed(self, state: GroupState, moment: int, said: Observations, evidence: Statement) -> SignedReport:
+        """Off the event loop where it takes more than a millisecond or two: many quotes, or a key that is elsewhere."""
+        if evidence.small and isinstance(self._signer, LocalSigner):
+            return sign(self._signer, self._chain.domain, state, moment, said, evidence)
+        return await asyncio.to_thread(sign, self._signer, self._chain.domain, state, moment, said, evidence)
+
+    async def _blame_clock(self, job: Job, now_ms: int, until: float) -> None:
+        """Raises `Refused` (`CLOCK_OFF`) where it is this clock that makes a job's moment look too far away."""
+        wrong = self._watch.wrong()
+        if wrong is None and job.moment > now_ms and job.group in self._groups:
+            with suppress(ContractError):
+                state = await self._state(job.group, until)
+                wrong = self._watch.wrong(job.moment - now_ms, state.block_timestamp * 1000 - now_ms)
+        if wrong is not None:
+            raise Refused(RefusalCode.CLOCK_OFF, wrong)
 
     def _take(self, group: str) -> None:
         """Count a job that is about to cost requests. Raises `Refused` when there were too many within a second."""
@@ -207,6 +250,12 @@ class JobDesk:
             ) from error
         except TimeoutError:
             raise RpcUnavailableError("this fetcher's node did not answer within the job's budget") from None
+
+    async def _read_group(self, group: str) -> GroupReading:
+        """The answers that stand. Quotes are held against them: this job's, where they are still under way."""
+        reading = await self._chain.read_group(group)
+        self._fetcher.learn(held_against(reading.answers))
+        return reading
 
     async def _kept(self, key: ReportKey, until: float) -> bytes:
         kept = await self._in_time(self._store.get(key), until)
@@ -230,7 +279,18 @@ class JobDesk:
         return report if report.attempt == job.attempt else msgspec.structs.replace(report, attempt=job.attempt)
 
 
-async def _stop(task: asyncio.Task[Observation]) -> None:
+async def _standing(reading: asyncio.Task[GroupReading], state: GroupState, deadline: float) -> GroupReading | None:
+    """The answers that stand after the very round that `state` shows as the last; None where they are not known in
+    time. A report does without them: it has prices only."""
+    try:
+        async with asyncio.timeout_at(deadline):
+            found = await asyncio.shield(reading)
+    except (ContractError, TimeoutError):
+        return None
+    return found if found.moment == state.last_moment and found.group_hash == state.group_hash else None
+
+
+async def _stop(task: asyncio.Task[Any]) -> None:
     if not task.done():
         task.cancel()
-        await asyncio.wait([task])
+    await asyncio.gather(task, return_exceptions=True)

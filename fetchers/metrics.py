@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from fetchers.fetch import Observation
 
@@ -32,6 +32,14 @@ class FetcherMetrics:
             registry=registry,
         )
         self.hints = Counter("fairmark_fetchers_hints", "Deviation hints published", ["pair"], registry=registry)
+        self.clock_offset = Gauge(
+            "fairmark_fetchers_clock_offset_ms",
+            "How far true time is ahead of this host's clock, by the median of its sources",
+            registry=registry,
+        )
+        self.unchanged = Counter(
+            "fairmark_fetchers_unchanged", "Feeds called unchanged in a signed report", ["pair"], registry=registry
+        )
         self.samples = Counter(
             "fairmark_fetchers_samples", "Samples between rounds, by outcome", ["outcome"], registry=registry
         )

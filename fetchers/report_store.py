@@ -10,22 +10,20 @@ lose the last moments. By the time the machine is back those are further from it
 
 from __future__ import annotations
 
-import asyncio
-import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
-import aiosqlite
 from msgspec import Struct
-from sqlalchemy import BigInteger, Column, LargeBinary, MetaData, String, Table, bindparam, event, select, text
+from sqlalchemy import BigInteger, Column, LargeBinary, MetaData, String, Table, bindparam, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.schema import CreateTable
 
+from core.sqlite import keep_ahead
 from fetchers.errors import MomentPassedError, ReportStoreError
 
 KEEP = 5_000
@@ -201,30 +199,7 @@ def _sqlite_engine(url: str) -> AsyncEngine:
     engine = create_async_engine(
         url, pool_size=1, max_overflow=0, pool_timeout=2, connect_args={"timeout": BUSY_MS / 1000}
     )
-
-    @event.listens_for(engine.sync_engine, "connect")
-    def _tune(connection: Any, _record: object) -> None:
-        connection.run_async(_write_ahead)
-
-    return engine
-
-
-async def _write_ahead(connection: aiosqlite.Connection) -> None:
-    """SQLite's busy timeout does not cover the switch to WAL: of two that open a new file at once, one is told at once
-    that it is locked. So ask first, and try again for as long as the timeout would have waited."""
-    await connection.execute_fetchall(f"PRAGMA busy_timeout = {BUSY_MS}")
-    deadline = asyncio.get_running_loop().time() + BUSY_MS / 1000
-    while True:
-        try:
-            if list(await connection.execute_fetchall("PRAGMA journal_mode")) != [("wal",)]:
-                await connection.execute_fetchall("PRAGMA journal_mode = WAL")
-            break
-        except sqlite3.OperationalError as error:
-            locked = getattr(error, "sqlite_errorcode", 0) & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
-            if not locked or asyncio.get_running_loop().time() >= deadline:
-                raise
-            await asyncio.sleep(0.01)
-    await connection.execute_fetchall("PRAGMA synchronous = NORMAL")
+    return keep_ahead(engine, BUSY_MS)
 
 
 def _key_columns() -> list[Column[str]]:

@@ -10,21 +10,30 @@ not end it. Give each role its own RabbitMQ user, so that only aggregators may p
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 
+from msgspec import Struct
+
 from broker import Job
-from contracts import Domain, GroupState, Signer
+from contracts import Domain, GroupReading, GroupState, Signer
+from contracts.evidence import Statement
 from contracts.report import hint_digest, sign_report
 from core.median import BPS, from_scaled, to_scaled
-from core.types import Feed, Group, Mode, Pair, SignedReport
+from core.types import Feed, Group, Mode, Pair, Quote, SignedReport
 from fetchers.errors import RefusalCode, Refused
+from fetchers.evaluate import Verdict
 
 CLOCK_TOLERANCE_MS = 2_000
 """A moment further than this behind the reporter's own clock is not signed: the job took its time, or clocks differ."""
 AHEAD_TOLERANCE_MS = 250
 """Nor one further than this ahead of it. An aggregator's moment lies at most one step of the grid ahead of its own
 clock; the rest is for clocks that differ, as they do by milliseconds where NTP runs."""
+
+REWRITE_ROUNDS = 50
+"""An answer that was written so many rounds ago is signed as a price again, changed or not. The contract keeps the
+evidence of 64 rounds, so that what a standing answer was made of can be proven; its sums are exact over 2^24 seconds,
+which are 50 heartbeats of nearly four days."""
 
 
 def check_job(job: Job, groups: Mapping[str, Group], *, deployment: str, mode: Mode, now_ms: int) -> Group:
@@ -65,26 +74,66 @@ def check_chain(state: GroupState, group: Group, reporter: str, moment: int) -> 
         )
 
 
-def scaled_prices(feeds: Sequence[Feed], answers: Mapping[Pair, Decimal]) -> tuple[int, ...]:
-    """One integer a feed, in the group's order, as the contract has them; 0 for a feed without a price.
+class Observations(Struct, frozen=True, kw_only=True):
+    """What a report says of each feed, in the group's order.
 
-    Raises `Refused` (`NO_PRICES`) when that is all of them.
+    prices: as the contract has them; 0 for a feed that has none, or is called unchanged. unchanged: bit i: the price of
+    feed i is the standing answer. answers: what is signed, by pair, feeds without a price left out.
     """
-    prices = tuple(to_scaled(answers[feed.pair], feed.decimals) if feed.pair in answers else 0 for feed in feeds)
-    if not any(prices):
+
+    prices: tuple[int, ...]
+    unchanged: int
+    answers: dict[str, Decimal]
+
+
+def observations(feeds: Sequence[Feed], answers: Mapping[Pair, Decimal], standing: GroupReading | None) -> Observations:
+    """What to sign. standing: the answers as of the round that the report will follow; None where they are not known.
+
+    A price within its feed's `unchanged_bps` of the standing answer is called unchanged, so that the contract need not
+    write it; but not where that answer was written `REWRITE_ROUNDS` ago: its spread, its contributors and its evidence
+    are of then. A feed that never had an answer has none to be equal to.
+
+    Raises `Refused` (`NO_PRICES`) when no feed has a price.
+    """
+    prices: list[int] = []
+    shown: dict[str, Decimal] = {}
+    unchanged = 0
+    for index, feed in enumerate(feeds):
+        price = to_scaled(answers[feed.pair], feed.decimals) if feed.pair in answers else 0
+        stands = standing.answers.get(feed.pair) if standing is not None else None
+        if price and stands is not None and standing is not None:
+            fresh = standing.round - stands.round < REWRITE_ROUNDS
+            if fresh and abs(price - stands.value) * BPS <= stands.value * feed.unchanged_bps:
+                unchanged |= 1 << index
+                shown[feed.pair] = from_scaled(stands.value, feed.decimals)
+                price = 0
+        if price:
+            shown[feed.pair] = from_scaled(price, feed.decimals)
+        prices.append(price)
+    if not shown:
         raise Refused(RefusalCode.NO_PRICES, f"none of the {len(feeds)} feeds got enough quotes")
-    return prices
+    return Observations(prices=tuple(prices), unchanged=unchanged, answers=shown)
 
 
-def shown_answers(feeds: Sequence[Feed], prices: Sequence[int]) -> dict[str, Decimal]:
-    """The same prices as a report shows them: to the digit what is signed, and feeds without one left out."""
-    return {
-        str(feed.pair): from_scaled(price, feed.decimals) for feed, price in zip(feeds, prices, strict=True) if price
+def counted(verdicts: Iterable[Verdict], quotes: Sequence[Quote]) -> dict[str, tuple[int, ...]]:
+    """For each feed and each rate, the indexes of those of `quotes` that its rules let stand."""
+    places = {(quote.source, quote.pair): index for index, quote in enumerate(quotes)}
+    found = {
+        str(verdict.plan.feed.pair): tuple(
+            sorted({places[each.quote.source, each.quote.pair] for each in verdict.accepted})
+        )
+        for verdict in verdicts
     }
+    return {pair: indexes for pair, indexes in found.items() if indexes}
 
 
-def sign(signer: Signer, domain: Domain, state: GroupState, moment: int, prices: Sequence[int]) -> SignedReport:
-    """The report for `moment`, following the round that `state` shows as the last."""
+def sign(
+    signer: Signer, domain: Domain, state: GroupState, moment: int, seen: Observations, evidence: Statement
+) -> SignedReport:
+    """The report for `moment`, following the round that `state` shows as the last. Its root commits to `evidence`.
+
+    Takes about 35 µs a quote. Raises `MalformedEvidenceError`.
+    """
     return sign_report(
         signer,
         domain,
@@ -92,7 +141,9 @@ def sign(signer: Signer, domain: Domain, state: GroupState, moment: int, prices:
         group_hash=state.group_hash,
         previous_moment=state.last_moment,
         moment=moment,
-        prices=prices,
+        prices=seen.prices,
+        unchanged=seen.unchanged,
+        evidence_root=evidence.tree().root,
     )
 
 

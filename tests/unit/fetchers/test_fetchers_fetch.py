@@ -15,7 +15,7 @@ from core.types import FailureCode, Feed, Pair, SourceFailure
 from fetchers.candidates import Candidate, Plan, make_plans
 from fetchers.fetch import Fetcher, Observation
 from fetchers.reader import PoolReader
-from sources import Reading, Ticker
+from sources import Priority, Reading, Ticker
 from tests.support.fetchers import BTC, ETH, NOW, QUIET, USDT, FakePool, Slow, catalogue, feed
 
 GRAPH = ConversionGraph(DOLLARS)
@@ -203,8 +203,10 @@ async def test_a_split_asks_further_until_one_side_has_more() -> None:
 class Minuted(FakePool):
     """Every ticker carries the source's own time: a quarter of a minute before the moment."""
 
-    async def fetch(self, source: str, pair: Pair, *, deadline: float) -> Reading | SourceFailure:
-        read = await super().fetch(source, pair, deadline=deadline)
+    async def fetch(
+        self, source: str, pair: Pair, *, deadline: float, priority: Priority = Priority.JOB, anyway: bool = False
+    ) -> Reading | SourceFailure:
+        read = await super().fetch(source, pair, deadline=deadline, priority=priority, anyway=anyway)
         if isinstance(read, SourceFailure):
             return read
         return msgspec.structs.replace(read, ticker=Ticker(last=read.ticker.last, time_ms=NOW - 15_000))

@@ -18,6 +18,7 @@ from core.clock import FixedClock
 from core.currency import DOLLARS, ConversionGraph
 from core.types import Mode
 from fetchers.candidates import make_plans
+from fetchers.clocks import ClockWatch
 from fetchers.fetch import Fetcher, Observation
 from fetchers.hints import Sampler
 from fetchers.metrics import FetcherMetrics
@@ -54,6 +55,7 @@ class Room:
     )
     bus: MemoryBus = field(default_factory=MemoryBus)
     heard: list[Hint] = field(default_factory=list)
+    offsets: dict[str, float] = field(default_factory=dict)
 
     async def sampler(self, sample_s: float = 5.0) -> Sampler:
         async def hear(message: Message) -> None:
@@ -76,6 +78,7 @@ class Room:
             new_id=lambda: "id",
             logger=QUIET,
             metrics=FetcherMetrics(CollectorRegistry()),
+            watch=ClockWatch(lambda: self.offsets, FetcherMetrics(CollectorRegistry()), QUIET),
         )
 
 
@@ -89,6 +92,13 @@ async def test_a_feed_that_left_its_threshold_is_hinted_once_and_the_others_are_
     assert (hint.deployment, hint.group, hint.mode) == (DEPLOYMENT.id, "majors", Mode.TEST)
     digest = hint_digest(DOMAIN, "majors", BTC, hint.price, hint.moment, hint.previous_moment)
     assert recover(digest, hint.signature) == hint.reporter == SIGNER.address
+
+
+async def test_with_a_wrong_clock_nothing_is_said() -> None:
+    room = Room(prices("70351", "4020"), offsets={"a": -2_500.0, "b": -2_500.0, "c": -2_500.0})
+    assert await (await room.sampler()).sample(MAJORS) == ()
+    room.offsets.clear()
+    assert len(await (await room.sampler()).sample(MAJORS)) == 1
 
 
 async def test_quiet_feeds_say_nothing() -> None:

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from itertools import count
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from broker import Job, Refusal, Report
+from contracts import GroupReading, Signer
+from contracts.errors import RpcUnavailableError
+from contracts.evidence import Statement
 from contracts.report import recover_reporter
 from core.clock import FixedClock
 from core.currency import DOLLARS, ConversionGraph
 from core.types import FailureCode, Group, Mode, Pair, SourceFailure
 from fetchers.candidates import make_plans
+from fetchers.clocks import ClockWatch
 from fetchers.fetch import Fetcher, Observation
 from fetchers.jobs import MAX_BUDGET_MS, MAX_JOBS_PER_S, JobDesk
+from fetchers.metrics import FetcherMetrics
 from fetchers.reader import PoolReader
-from sources import Reading
+from sources import Priority, Reading
 from tests.support.fetchers import (
     DEPLOYMENT,
     DOMAIN,
@@ -58,6 +65,8 @@ class Room:
     chain: FakeChain = field(default_factory=lambda: FakeChain(MAJORS))
     clock: FixedClock = field(default_factory=lambda: FixedClock(NOW))
     seen: list[tuple[str, Observation]] = field(default_factory=list)
+    offsets: dict[str, float] = field(default_factory=dict)
+    signer: Signer = SIGNER
     new_id: Callable[[], str] = field(default_factory=lambda: map(str, count()).__next__)
 
     async def desk(self, instance: str = "one", of: Group = MAJORS) -> JobDesk:
@@ -70,12 +79,13 @@ class Room:
             plans={of.name: make_plans(of.feeds, list(SERVED), SERVED, graph)},
             fetcher=Fetcher(PoolReader(self.pool), graph, QUIET),
             chain=self.chain,
-            signer=SIGNER,
+            signer=self.signer,
             store=self.store,
             clock=self.clock,
             logger=QUIET,
             new_id=self.new_id,
             saw=lambda name, observation: self.seen.append((name, observation)),
+            watch=ClockWatch(lambda: self.offsets, FetcherMetrics(CollectorRegistry()), QUIET),
         )
         await desk.start()
         return desk
@@ -101,6 +111,9 @@ async def test_a_job_becomes_a_signed_report_with_its_evidence() -> None:
     assert (report.attempt, report.fetcher, report.instance) == ("attempt", "fetcher-a", "one")
     assert (report.deployment, report.mode) == (DEPLOYMENT.id, Mode.TEST)
     assert recover_reporter(DOMAIN, report.signed) == SIGNER.address
+    assert report.observed == {"BTC/USD": (0, 1, 2), "ETH/USD": (3,)}
+    said = Statement(**{name: getattr(report, name) for name in Statement.__struct_fields__})
+    assert report.signed.evidence_root == said.tree().root
     assert [quote.source for quote in report.quotes] == ["a", "b", "c", "b"]
     assert [(failure.source, failure.code) for failure in report.failures] == [("a", FailureCode.TIMEOUT)]
     assert [(name, set(observation.answers)) for name, observation in room.seen] == [("majors", {"BTC/USD"})]
@@ -261,9 +274,11 @@ async def test_no_budget_holds_a_job_longer_than_any_aggregator_waits() -> None:
     deadlines: list[float] = []
 
     class Noted(FakePool):
-        async def fetch(self, source: str, pair: Pair, *, deadline: float) -> Reading | SourceFailure:
+        async def fetch(
+            self, source: str, pair: Pair, *, deadline: float, priority: Priority = Priority.JOB, anyway: bool = False
+        ) -> Reading | SourceFailure:
             deadlines.append(deadline)
-            return await super().fetch(source, pair, deadline=deadline)
+            return await super().fetch(source, pair, deadline=deadline, priority=priority, anyway=anyway)
 
     started = asyncio.get_running_loop().time()
     await (await Room(pool=Noted(answering().answers)).desk()).answer(job(budget_ms=3_600_000))
@@ -293,3 +308,102 @@ async def test_many_jobs_at_once_never_sign_backwards() -> None:
     by_moment = {report.moment: report for report in signed}
     assert all(by_moment[report.moment] == report for report in signed)
     assert max(by_moment) == NOW + 60
+
+
+STANDING = {Pair("BTC/USD"): 7_000_150_000_000, Pair("ETH/USD"): 400_000_000_000}
+ALL_ANSWER = {**answering().answers, ("a", "ETH/USD"): "4001", ("b", "ETH/USD"): "4002"}
+
+
+async def signed(room: Room) -> Report:
+    report = await (await room.desk()).answer(job())
+    assert isinstance(report, Report), report
+    return report
+
+
+async def test_a_price_that_is_the_standing_answer_is_called_unchanged() -> None:
+    room = Room(pool=FakePool(ALL_ANSWER), chain=FakeChain(MAJORS, last_moment=NOW - 1000, standing=STANDING))
+    report = await signed(room)
+    assert (report.signed.prices, report.signed.unchanged) == ((0, 400_100_000_000), 0b01)
+    assert report.signed.previous_moment == NOW - 1000
+    assert report.answers == {"BTC/USD": Decimal("70001.50000000"), "ETH/USD": Decimal("4001.00000000")}
+    assert recover_reporter(DOMAIN, report.signed) == SIGNER.address
+
+
+async def test_a_report_may_have_no_price_at_all_where_all_is_as_it_was() -> None:
+    room = Room(chain=FakeChain(MAJORS, last_moment=NOW - 1000, standing=STANDING))
+    report = await signed(room)
+    assert (report.signed.prices, report.signed.unchanged) == ((0, 0), 0b01)  # ETH/USD got too few quotes: none
+
+
+@pytest.mark.parametrize("fault", ["another round", "down", "hangs"])
+async def test_without_the_answers_of_the_very_round_it_follows_a_report_has_prices(fault: str) -> None:
+    class Reading(FakeChain):
+        async def read_group(self, group: str) -> GroupReading:
+            if fault == "down":
+                raise RpcUnavailableError("http://127.0.0.1:1 refuses the connection")
+            if fault == "hangs":
+                await asyncio.Event().wait()
+            reading = await super().read_group(group)
+            return replace(reading, moment=reading.moment + 10)
+
+    report = await signed(Room(chain=Reading(MAJORS, last_moment=NOW - 1000, standing=STANDING)))
+    assert (report.signed.prices, report.signed.unchanged) == ((7_000_150_000_000, 0), 0)
+
+
+async def test_a_fetcher_whose_clock_is_wrong_by_its_sources_does_not_sign() -> None:
+    room = Room(offsets={"a": 2_400.0, "b": -3.0, "c": 2_600.0})
+    refusal = await (await room.desk()).answer(job())
+    assert isinstance(refusal, Refusal)
+    assert refusal.code == "clock_off"
+    assert refusal.detail == "this clock is 2.4 s behind by the median of 3 sources, 2 at most; set it"
+    assert len(refusal.quotes) == 4
+    assert not room.store.kept
+    room.offsets = {"a": 1_900.0, "b": -3.0, "c": 2_600.0}
+    assert isinstance(await (await room.desk()).answer(job()), Report)
+
+
+async def test_a_moment_that_looks_far_away_is_blamed_on_whoevers_clock_is_wrong() -> None:
+    assert await code(Room(offsets={"a": 9e3, "b": 9e3, "c": 9e3}), job(NOW + 9000)) == "clock_off"
+    assert await code(Room(offsets={"a": 9.0, "b": 9.0, "c": 9.0}), job(NOW + 9000)) == "moment_too_far"
+    # too few sources have told the time: the job and the node's block must agree
+    behind = Room(clock=FixedClock(NOW - 5000))
+    assert await code(behind, job()) == "clock_off"
+    assert await code(Room(), job(NOW + 9000)) == "moment_too_far"
+    assert await code(Room(chain=FakeChain(MAJORS, down=True)), job(NOW + 9000)) == "moment_too_far"
+    assert not behind.pool.asked
+
+
+async def test_a_key_that_is_elsewhere_does_not_hold_the_event_loop() -> None:
+    class Remote:
+        address = SIGNER.address
+
+        def sign(self, digest: bytes) -> str:
+            time.sleep(0.05)  # a network's round trip
+            return SIGNER.sign(digest)
+
+    room, turns = Room(signer=Remote()), 0
+
+    async def turn() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0.005)
+
+    ticking = asyncio.create_task(turn())
+    report = await signed(room)
+    ticking.cancel()
+    assert turns >= 4
+    assert recover_reporter(DOMAIN, report.signed) == SIGNER.address
+
+
+async def test_a_quote_far_from_the_answer_that_a_job_has_read_is_refused_by_the_next() -> None:
+    """The magnitude check: nobody samples here, so only the job itself can have learnt the standing answer."""
+    room = Room(chain=FakeChain(MAJORS, standing={Pair("BTC/USD"): 7_000_000_000_000}, last_moment=NOW - 5_000))
+    desk = await room.desk()
+    assert isinstance(await desk.answer(job()), Report)
+    # of two quotes one lies, and only the last answer tells which
+    room.pool.answers |= {("b", "BTC/USD"): "75000", ("c", "BTC/USD"): FailureCode.TIMEOUT}
+    room.clock.advance(100)
+    await desk.answer(job(NOW + 100))
+    found = {each.source: each.code for each in room.seen[-1][1].failures if each.pair == "BTC/USD"}
+    assert found == {"b": FailureCode.JUMP, "c": FailureCode.TIMEOUT}

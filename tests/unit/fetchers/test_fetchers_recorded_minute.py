@@ -17,7 +17,7 @@ from core.types import FailureCode, Feed, Pair, SourceFailure
 from fetchers.candidates import Candidate, Plan
 from fetchers.fetch import Fetcher, Observation
 from fetchers.reader import PoolReader
-from sources import Reading, load_catalogue, parse_ticker
+from sources import Priority, Reading, load_catalogue, parse_ticker
 from tests.support.fetchers import BTC, NOW, QUIET, USDT
 
 pytestmark = pytest.mark.needs_recordings
@@ -35,7 +35,9 @@ class Recorded:
         self._folder = folder
         self._catalogue = load_catalogue()
 
-    async def fetch(self, source: str, pair: Pair, *, deadline: float) -> Reading | SourceFailure:
+    async def fetch(
+        self, source: str, pair: Pair, *, deadline: float, priority: Priority = Priority.JOB, anyway: bool = False
+    ) -> Reading | SourceFailure:
         body = json.dumps(json.loads((self._folder / f"{source}.json").read_text())["response"]).encode()
         ticker = parse_ticker(self._catalogue[source], pair, body)
         return Reading(source=source, pair=pair, ticker=ticker, received_ms=NOW, elapsed_ms=0)

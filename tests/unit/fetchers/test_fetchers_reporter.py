@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from broker import Job
 from contracts import FeedOnChain
+from contracts.evidence import Statement
 from contracts.report import hint_digest, recover, recover_reporter
 from core.median import to_scaled
 from core.types import Mode
 from fetchers.errors import RefusalCode, Refused
-from fetchers.reporter import check_chain, check_job, deviates, scaled_prices, shown_answers, sign, sign_hint
+from fetchers.reporter import Observations, check_chain, check_job, deviates, observations, sign, sign_hint
 from tests.support.fetchers import BTC, DEPLOYMENT, DOMAIN, ETH, NOW, SIGNER, FakeChain, group
 
 MAJORS = group("BTC/USD", "ETH/USD")
@@ -27,6 +28,18 @@ JOB = Job(
     group="majors",
     moment=NOW,
     budget_ms=800,
+)
+
+EVIDENCE = Statement(
+    deployment=DEPLOYMENT.id,
+    mode=Mode.TEST,
+    fetcher="fetcher-a",
+    instance="one",
+    answers={},
+    quotes=(),
+    failures=(),
+    observed={},
+    elapsed_ms=5,
 )
 
 
@@ -97,21 +110,24 @@ async def test_a_moment_that_the_contract_has_passed_is_refused() -> None:
 
 
 def test_prices_stand_in_the_groups_order_and_zero_means_none() -> None:
-    assert scaled_prices(MAJORS.feeds, {ETH: Decimal("4000.123456785")}) == (0, 400012345678)
-    assert shown_answers(MAJORS.feeds, (0, 400012345678)) == {"ETH/USD": Decimal("4000.12345678")}
+    assert observations(MAJORS.feeds, {ETH: Decimal("4000.123456785")}, None) == Observations(
+        prices=(0, 400012345678), unchanged=0, answers={"ETH/USD": Decimal("4000.12345678")}
+    )
 
 
 def test_no_price_at_all_is_not_signed() -> None:
     with pytest.raises(Refused) as caught:
-        scaled_prices(MAJORS.feeds, {})
+        observations(MAJORS.feeds, {}, None)
     assert caught.value.reason == RefusalCode.NO_PRICES
 
 
 async def test_what_is_signed_is_this_nodes_group_and_recovers_to_the_reporter() -> None:
     state = await FakeChain(MAJORS, last_moment=NOW - 10).group_state("majors")
-    report = sign(SIGNER, DOMAIN, state, NOW, (7_000_000_000_000, 0))
+    seen = Observations(prices=(7_000_000_000_000, 0), unchanged=2, answers={})
+    report = sign(SIGNER, DOMAIN, state, NOW, seen, EVIDENCE)
     assert (report.group, report.group_hash) == ("majors", "0x" + "c3" * 32)
     assert (report.previous_moment, report.moment, report.prices) == (NOW - 10, NOW, (7_000_000_000_000, 0))
+    assert (report.unchanged, report.evidence_root) == (2, EVIDENCE.tree().root)
     assert recover_reporter(DOMAIN, report) == report.reporter == SIGNER.address
     assert isinstance(FeedOnChain(BTC, 8, 3, 50, 60), type(state.feeds[0]))
 
@@ -145,7 +161,7 @@ def test_deviation_is_the_exact_fraction(standing: int, price: int, bps: int) ->
 
 @given(st.decimals(min_value=Decimal("0.2"), max_value=Decimal(10**8), places=20))
 def test_the_shown_answer_is_to_the_digit_what_is_signed(price: Decimal) -> None:
-    prices = scaled_prices(MAJORS.feeds, {BTC: price})
-    shown = shown_answers(MAJORS.feeds, prices)["BTC/USD"]
-    assert to_scaled(shown, 8) == prices[0]
+    seen = observations(MAJORS.feeds, {BTC: price}, None)
+    shown = seen.answers["BTC/USD"]
+    assert to_scaled(shown, 8) == seen.prices[0]
     assert abs(shown - price) <= Decimal("0.000000005")
