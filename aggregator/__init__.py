@@ -4,8 +4,9 @@ The engine (`engine`) runs a group's attempts, one at a time; the desk (`joining
 starts those that nobody asked for; the recorder keeps every one. `service` puts them together.
 """
 
-from aggregator.attempts import AttemptRecord, Cause, FailureReason, State, Verdict
+from aggregator.attempts import AttemptRecord, Cause, FailureReason, Verdict
 from aggregator.service import AggregatorService
+from aggregator.states import State
 from aggregator.store import AttemptStore, SqlAttemptStore
 
 __all__ = [

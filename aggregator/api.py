@@ -1,13 +1,13 @@
 """The aggregator's API, for the BFF and for operators. Every call but `core.ops`'s endpoints carries a bearer token.
 
-In an attempt's record a report's signature covers `signed`. Its `answers`, `quotes` and `failures`, and refusals as a
-whole, are the sender's word.
+In an attempt's record a report's signature covers `signed`, and by its evidence root all that its reporter said with
+it: `answers`, `quotes`, `failures`, `observed`. Refusals are not signed: they are the sender's word.
 """
 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Path, Query, Response, Security
@@ -15,10 +15,14 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel
 
-from aggregator.attempts import AttemptRecord, Cause, State
+from aggregator.attempts import AttemptRecord, Cause
+from aggregator.enrolment import Enrolment
 from aggregator.joining import Desk
+from aggregator.proofs import Proofs
 from aggregator.recorder import Recorder
+from aggregator.reporters_api import add_reporter_routes
 from aggregator.running import Running
+from aggregator.states import State
 from aggregator.updates import Updates
 from contracts.errors import ContractError
 from core import codec
@@ -30,6 +34,7 @@ OLDEST_ARRIVAL_MS = 10_000
 """A request says when it arrived at the front; it cannot have waited longer than this."""
 
 BEARER = HTTPBearer(auto_error=False)
+FEED = r"^[A-Za-z0-9]{2,10}-[A-Za-z0-9]{2,10}$"
 GroupName = Annotated[str, Path(pattern=r"^[a-z][a-z0-9-]{0,30}$", examples=["majors"])]
 
 
@@ -50,6 +55,7 @@ class AttemptSummary(BaseModel):
     transaction: str | None
     block: int | None
     answers: dict[str, str]
+    confidence: dict[str, str]
     feeds_without_answer: dict[str, str]
     total_ms: float | None
 
@@ -84,6 +90,7 @@ def summary(record: AttemptRecord) -> dict[str, Any]:
         "transaction": record.transaction,
         "block": record.block,
         "answers": {pair: answer.price for pair, answer in record.answers.items()},
+        "confidence": {pair: answer.confidence for pair, answer in record.answers.items()},
         "feeds_without_answer": record.feeds_without_answer,
         "total_ms": record.timings_ms.get("total"),
     }
@@ -100,10 +107,12 @@ def build_app(
     recorder: Recorder,
     ops: Ops,
     updates: Updates,
+    proofs: Proofs,
     clock: Clock,
     token: str,
+    enrolment: Enrolment | None = None,
 ) -> FastAPI:
-    """The application. `token` must not be empty."""
+    """The application. `token` must not be empty. enrolment: None where no group is strict."""
     if not token:
         raise ValueError("the API needs a token")
     app = FastAPIOffline(  # the page at /docs comes from here, not from somebody's CDN
@@ -153,6 +162,9 @@ def build_app(
         arrived = now if arrived_ms is None else min(max(arrived_ms, now - OLDEST_ARRIVAL_MS), now)
         running = desk.request(arrived, Cause.REQUEST)
         record = await desk.wait(running, wait_ms / 1000)
+        if record.state is State.QUEUED:  # whoever is told its id must find it, whatever happens to this process
+            running.announced = True
+            await recorder.announce(record)
         where = f"/v1/attempts/{record.id}"
         return _json(summary(record), 200 if running.done.done() else 202, location=where)
 
@@ -213,11 +225,65 @@ def build_app(
             raise Problem(404, "no_update", "No update", detail)
         return _json(found)
 
+    _add_evidence(app, desk_of, recorder, proofs, guarded)
+
+    _add_groups(app, desks, enrolment, guarded)
+    return app
+
+
+def _add_groups(app: FastAPI, desks: Mapping[str, Desk], enrolment: Enrolment | None, guarded: dict[str, Any]) -> None:
+    add_reporter_routes(app, enrolment, {**guarded, "tags": ["reporters"]})
+
     @app.get("/v1/groups", summary="The groups", response_model=list[GroupSummary], **guarded)
     async def groups() -> Response:
         return _json([_group(desk) for desk in desks.values()])
 
-    return app
+
+def _add_evidence(
+    app: FastAPI, desk_of: Callable[[str], Desk], recorder: Recorder, proofs: Proofs, guarded: dict[str, Any]
+) -> None:
+    @app.get(
+        "/v1/groups/{group}/rounds/{number}/evidence",
+        summary="Proofs of the quotes behind a feed's answer in a round, as `verifyObservation` takes them",
+        responses=problem_responses(401, 404, 422, 503),
+        **guarded,
+    )
+    async def evidence(
+        group: GroupName,
+        number: Annotated[int, Path(ge=1, lt=2**63)],
+        feed: Annotated[str, Query(pattern=FEED, description="a feed, or a conversion rate", examples=["BTC-USD"])],
+    ) -> Response:
+        desk_of(group)
+        record = await recorder.by_round(group, number)
+        if record is None:
+            detail = f"no record of round {number} of group {group} is kept here: not made yet, pruned, or another's"
+            raise Problem(404, "unknown_round", "No such round", detail)
+        return _json(await proofs.of(record, feed.upper().replace("-", "/")))
+
+    @app.get(
+        "/v1/groups/{group}/rounds/{number}/confidence",
+        summary="How much of what was wanted stands behind a round's answers, from 0 to 1, by feed",
+        responses=problem_responses(401, 404, 422, 503),
+        **guarded,
+    )
+    async def confidence(group: GroupName, number: Annotated[int, Path(ge=1, lt=2**63)]) -> Response:
+        desk_of(group)
+        record = await recorder.by_round(group, number)
+        if record is None:
+            detail = f"no record of round {number} of group {group} is kept here: not made yet, pruned, or another's"
+            raise Problem(404, "unknown_round", "No such round", detail)
+        told = {pair: answer.confidence for pair, answer in record.answers.items()}
+        return _json({"round": number, "moment": record.moment, "feeds": told})
+
+    @app.get(
+        "/v1/equivocations",
+        summary="Proofs that a reporter signed two different reports for one moment, the latest first",
+        response_model=list[dict[str, Any]],
+        responses=problem_responses(401, 422, 503),
+        **guarded,
+    )
+    async def equivocations(limit: Annotated[int, Query(ge=1, le=1_000)] = 100) -> Response:
+        return _json(await recorder.equivocations(limit))
 
 
 def _group(desk: Desk) -> dict[str, Any]:

@@ -1,11 +1,4 @@
-"""An attempt: one try to move a group. Its states, and the record that is kept of it whatever becomes of it.
-
-queued → claimed → collecting → validating → submitting → confirming → accepted
-   └─────────┴──────────┴────────────┴────────────┴────────────┴────→ failed
-
-A block may come late, and a reorg may take one back: what was sent is watched until it is settled, and only by that may
-a failed attempt become accepted, or an accepted one fail.
-"""
+"""The record of an attempt, one try to move a group, that is kept whatever becomes of it. Its life is in `states`."""
 
 from __future__ import annotations
 
@@ -19,43 +12,20 @@ import msgspec
 from msgspec import Struct
 
 from aggregator.errors import InvalidTransitionError
+from aggregator.states import CORRECTIONS, STEPS, State
 from contracts.readings import Receipt
 from core import codec
+from core.quality import Quality
 from core.types import Mode, Pair, Quote, SignedReport, SourceFailure
 
 MAX_REPORTS = 128
 """Reports that a record keeps, late ones included."""
 MAX_OWN = 2
 """Different reports kept of one member: the second proves equivocation, a third proves nothing more."""
+FORGED = "evidence_mismatch"
+"""The code of a report whose message is not what its signed evidence root commits to."""
 MAX_RECORD_BYTES = 2_000_000
 """As JSON. Evidence that would make a record longer is not kept: see `AttemptRecord.bounded`."""
-
-
-class State(StrEnum):
-    """Where an attempt is. `ACCEPTED` and `FAILED` are final."""
-
-    QUEUED = "queued"  # waits for the group's open attempt to end; it has no moment yet
-    CLAIMED = "claimed"  # (deployment, group, moment) is ours: no other aggregator runs it
-    COLLECTING = "collecting"  # the job is out, reports come in
-    VALIDATING = "validating"
-    SUBMITTING = "submitting"  # simulated and sent
-    CONFIRMING = "confirming"  # sent: a receipt is awaited
-    ACCEPTED = "accepted"
-    FAILED = "failed"
-
-    @property
-    def final(self) -> bool:
-        return self in (State.ACCEPTED, State.FAILED)
-
-
-_NEXT = {
-    State.QUEUED: State.CLAIMED,
-    State.CLAIMED: State.COLLECTING,
-    State.COLLECTING: State.VALIDATING,
-    State.VALIDATING: State.SUBMITTING,
-    State.SUBMITTING: State.CONFIRMING,
-    State.CONFIRMING: State.ACCEPTED,
-}
 
 
 class Cause(StrEnum):
@@ -72,6 +42,7 @@ class FailureReason(StrEnum):
 
     NO_QUORUM = "no_quorum"  # fewer valid reports than the threshold
     NO_FEED = "no_feed"  # a quorum of reports, but no feed with enough contributors
+    REPORTER_STOPPED = "reporter_stopped"  # a strict feed, and a registered reporter has no price for it
     NOT_CONFIGURED = "not_configured"  # the contract does not know the group
     CONFIGURATION_MISMATCH = "configuration_mismatch"  # the contract's feeds are not the configured ones
     HALTED = "halted"  # the contract is paused
@@ -84,6 +55,8 @@ class FailureReason(StrEnum):
     ROUND_REFUSED = "round_refused"  # by the contract, in simulation: the detail names its error
     SUBMISSION_FAILED = "submission_failed"  # the node did not take the transaction, or it was mined and reverted
     NOT_CONFIRMED = "not_confirmed"  # sent, but in no block within the wait: it may still be mined
+    JOINED = "joined"  # another aggregator's attempt served it: the detail names it
+    RETIRED = "retired"  # another aggregator took this one for dead, and closed its record
     REORGED = "reorged"  # it was accepted, and a reorg took its round away for good
     STOPPED = "stopped"  # the service went down in the middle
     INTERNAL = "internal"  # our own fault: a bug, logged with its cause
@@ -100,12 +73,13 @@ class Verdict(StrEnum):
 class ReportRecord(Struct, frozen=True, kw_only=True):
     """One report as received, and what became of it.
 
-    Its signature covers `signed`, all but its `group` and `reporter`. `answers`, `quotes` and `failures` are the word
-    of whoever sent the message, and so is who he says he is: anybody can put a signed report into a message of his
-    own. They are proven only once the signed evidence root commits to them.
+    Its signature covers `signed`, all but its `group` and `reporter`; and, by the signed evidence root, `fetcher`,
+    `instance`, `elapsed_ms`, `answers`, `quotes`, `failures` and `observed` (see `contracts.evidence`). Where that root
+    is of something else, what the message said is not kept: anybody can put a signed report into a message of his own.
 
     signer: recovered from the signature, or None where there is none to recover. arrived_ms: after the job was sent.
-    warnings: for a feed, why this report's price is suspect though the round counted it (the median bears f of them).
+    observed: for each feed or conversion rate, the indexes in `quotes` of those that counted for it. warnings: for a
+    feed, why this report's price is suspect though the round counted it (the median bears f of them).
     """
 
     verdict: Verdict
@@ -120,7 +94,13 @@ class ReportRecord(Struct, frozen=True, kw_only=True):
     answers: dict[str, Decimal]
     quotes: tuple[Quote, ...]
     failures: tuple[SourceFailure, ...]
+    observed: dict[str, tuple[int, ...]] = {}
     warnings: dict[Pair, str] = {}
+
+    @property
+    def late(self) -> bool:
+        """Whether it came after the collection had ended: counted when it came."""
+        return self.verdict is Verdict.LEFT_OUT and self.code is not None
 
 
 class RefusalRecord(Struct, frozen=True, kw_only=True):
@@ -143,13 +123,23 @@ Sent = TypeVar("Sent", ReportRecord, RefusalRecord)
 class FeedAnswer(Struct, frozen=True, kw_only=True):
     """What the included reports say of one feed.
 
-    price: the lower median, at the feed's decimals. reporter: whose price it is. spread_bps: (max - min) / median.
+    price: the lower median, at the feed's decimals. reporter: whose observation it is. spread_bps: (max - min) /
+    median. attested: he called it unchanged, so that the contract keeps the standing answer and its time moves on.
+    state: degraded where fewer reporters, or fewer sources behind the middle one of them, than the feed wants;
+    confidence: the lesser part of both, 0 to 1. sources: different ones behind all included reports. held: the
+    contract's breaker keeps the standing answer, by this rule (`aggregator.validation.feeds`), for the reason why_held.
     """
 
     price: Decimal
     contributors: int
     spread_bps: int
     reporter: str
+    attested: bool = False
+    state: Quality = Quality.OK
+    confidence: Decimal = Decimal(1)
+    sources: int = 0
+    held: str = ""
+    why_held: str = ""
 
 
 class AttemptRecord(Struct, frozen=True, kw_only=True):
@@ -196,8 +186,7 @@ class AttemptRecord(Struct, frozen=True, kw_only=True):
 
     def moved(self, to: State, **changes: object) -> AttemptRecord:
         """The record in its next state. Raises `InvalidTransitionError` for a step that the diagram does not have."""
-        allowed = not self.state.final and (to is State.FAILED or _NEXT.get(self.state) is to)
-        if not allowed:
+        if to not in STEPS[self.state]:
             raise InvalidTransitionError(f"attempt {self.id} cannot go from {self.state} to {to}")
         return msgspec.structs.replace(self, state=to, **changes)
 
@@ -210,11 +199,11 @@ class AttemptRecord(Struct, frozen=True, kw_only=True):
 
         Raises `InvalidTransitionError` unless it failed with something sent.
         """
-        if self.state is not State.FAILED or not self.transactions or self.onto_round is None:
-            raise InvalidTransitionError(f"attempt {self.id} cannot be mined late: it is {self.state}")
+        if not self.transactions or self.onto_round is None:
+            raise InvalidTransitionError(f"attempt {self.id} cannot be mined late: nothing was sent for it")
         return msgspec.structs.replace(
             self,
-            state=State.ACCEPTED,
+            state=self._corrected(State.ACCEPTED),
             code=None,
             detail=f"mined after it was given up ({self.code})",
             round=self.onto_round + 1,
@@ -233,11 +222,11 @@ class AttemptRecord(Struct, frozen=True, kw_only=True):
 
     def reorged(self, detail: str, at_ms: int) -> AttemptRecord:
         """The record of an accepted attempt whose round is gone. Raises `InvalidTransitionError` for any other."""
-        if self.state is not State.ACCEPTED or self.settled:
-            raise InvalidTransitionError(f"attempt {self.id} cannot be reorged: it is {self.state}")
+        if self.settled:
+            raise InvalidTransitionError(f"attempt {self.id} cannot be reorged: it is settled")
         return msgspec.structs.replace(
             self,
-            state=State.FAILED,
+            state=self._corrected(State.FAILED),
             code=str(FailureReason.REORGED),
             detail=detail,
             ended_ms=at_ms,
@@ -246,16 +235,35 @@ class AttemptRecord(Struct, frozen=True, kw_only=True):
             block_hash=None,
         )
 
+    def _corrected(self, to: State) -> State:
+        if CORRECTIONS.get(self.state) is not to:
+            raise InvalidTransitionError(
+                f"attempt {self.id} cannot become {to} by the chain's word: it is {self.state}"
+            )
+        return to
+
     def with_late(self, report: ReportRecord) -> AttemptRecord:
         """The record with a member's report for its moment that came too late, unless it holds that already, or
         `MAX_OWN` others of its signer, or `MAX_REPORTS`."""
-        moment = report.signed.moment
-        own = [one.signed for one in self.reports if one.signer == report.signer and one.signed.moment == moment]
+        own = self._said_by(report.signer, report.signed.moment)
         known = any(_said(one) == _said(report.signed) for one in own)
         if known or len(own) >= MAX_OWN or len(self.reports) >= MAX_REPORTS:
             return self
         silent = tuple(address for address in self.silent if address != report.signer)
         return msgspec.structs.replace(self, reports=(*self.reports, report), silent=silent).bounded()
+
+    def contradicts(self, signer: str | None, signed: SignedReport) -> bool:
+        """Whether the record holds another report by `signer` for this moment: together they prove equivocation."""
+        own = self._said_by(signer, signed.moment)
+        return any(_said(one) != _said(signed) and one.group_hash.lower() == signed.group_hash.lower() for one in own)
+
+    def _said_by(self, signer: str | None, moment: int) -> list[SignedReport]:
+        """Reports whose evidence was forged are not held against their signer, nor in the place of the honest ones."""
+        return [
+            one.signed
+            for one in self.reports
+            if one.signer == signer and one.signed.moment == moment and one.code != FORGED
+        ]
 
     def bounded(self) -> AttemptRecord:
         """The record in at most `MAX_RECORD_BYTES`: evidence is kept while there is room for it, that of the reports
@@ -267,12 +275,17 @@ class AttemptRecord(Struct, frozen=True, kw_only=True):
         bare = msgspec.structs.replace(self, reports=tuple(reports), refusals=tuple(refusals))
         room = MAX_RECORD_BYTES - len(codec.encode(bare))
         # of an attempt that failed while it collected, reports in time are left out, too, but without a code
-        late = [at for at, one in enumerate(self.reports) if one.verdict is Verdict.LEFT_OUT and one.code is not None]
+        late = [at for at, one in enumerate(self.reports) if one.late]
         in_time = [at for at in range(len(reports)) if at not in late]
         room = _dressed(reports, self.reports, in_time, room)
         room = _dressed(refusals, self.refusals, range(len(refusals)), room)
         _dressed(reports, self.reports, late, room)
         return msgspec.structs.replace(self, reports=tuple(reports), refusals=tuple(refusals))
+
+
+def same_report(one: SignedReport, other: SignedReport) -> bool:
+    """Whether two reports are one: whether their signatures cover the very same."""
+    return _said(one) == _said(other)
 
 
 def _said(signed: SignedReport) -> tuple[object, ...]:
@@ -285,7 +298,7 @@ def _bare(one: Sent) -> Sent:
     """Without what its sender says he saw."""
     changes: dict[str, object] = {"quotes": (), "failures": ()}
     if isinstance(one, ReportRecord):
-        changes["answers"] = {}
+        changes |= {"answers": {}, "observed": {}}
     return msgspec.structs.replace(one, **changes)
 
 

@@ -4,14 +4,16 @@ Collecting ends when every member has answered, or a grace after a quorum, or at
 signature, so anybody on the bus could send one in another's name: it may spare the wait for the rest once there is a
 quorum, never the wait for the quorum itself.
 
-Nor does a signature cover what a report came in: the message's deployment and mode, the group's name. A copy of an
-honest report in a false envelope is dropped before it is compared with anything, so that it displaces nobody.
+Anybody can put a signed report into a message of his own. In one for another deployment, mode or group it is dropped;
+in one that its evidence root does not commit to it counts for nothing, not even as the reporter's answer, and the
+reporter's own takes its place when it comes.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 from enum import StrEnum
 
 from aggregator.attempts import MAX_OWN, RefusalRecord
@@ -51,9 +53,9 @@ class Collection:
         if self.expected.foreign(received):
             self.dropped += 1
             return False
-        for one in self.received:
+        for at, one in enumerate(self.received):
             if one.signer == received.signer and one.digest == received.digest and one.signer is not None:
-                return False
+                return self._instead(at, received)
         own = self.expected.own(received)
         kept = Counter((one.signer if self.expected.own(one) else None) for one in self.received)
         if (own and kept[received.signer] >= MAX_OWN) or (not own and kept[None] >= MAX_STRANGERS):
@@ -61,6 +63,16 @@ class Collection:
             return False
         self.received.append(received)
         self._sound.append(self._passes(received))
+        self._changed()
+        return True
+
+    def _instead(self, at: int, received: Received) -> bool:
+        """The same report once more: a message that it proves takes the place of one that it does not."""
+        if received.unproven or not self.received[at].unproven:
+            return False
+        self.dropped += 1
+        self.received[at] = received
+        self._sound[at] = self._passes(received)
         self._changed()
         return True
 
@@ -94,7 +106,7 @@ class Collection:
         """Judge by a newer state of the group."""
         before = self.expected
         if known != before.known:
-            self.expected = Expected(before.deployment, before.mode, before.group, before.moment, known)
+            self.expected = replace(before, known=known)
             self._sound = [self._passes(one) for one in self.received]
             self._changed()
 
@@ -107,7 +119,7 @@ class Collection:
     def complete(self) -> bool:
         """Every member answered: signed, or, once there is a quorum, refused."""
         members = self.expected.known.signers
-        signed = {one.signer for one in self.received if self.expected.own(one)}
+        signed = {one.signer for one in self.received if self.expected.proven(one)}
         if len(signed) >= len(members):
             return True
         refused = {refusal.reporter.lower() for refusal in self.refusals} & members
@@ -151,12 +163,10 @@ class Collection:
         known, valid = self.expected.known, self._valid
         if len(valid) < known.threshold:
             return False
-        signed = {one.signer for one in self.received if self.expected.own(one)}
+        signed = {one.signer for one in self.received if self.expected.proven(one)}
         outstanding = len(known.signers - signed)
-        for feed, prices in zip(
-            known.feeds, zip(*(one.report.signed.prices for one in valid.values()), strict=True), strict=True
-        ):
-            contributors = sum(1 for price in prices if price)
+        for index, feed in enumerate(known.feeds):
+            contributors = sum(1 for one in valid.values() if self.expected.observed(one, index))
             if contributors < feed.min_contributors <= contributors + outstanding:
                 return False
         return True

@@ -48,7 +48,9 @@ class SubmittingChain(Chain, Protocol):
 
 @dataclass(eq=False)
 class Flight:
-    """A signed round on its way into a block. sent: its transactions, newest first, all with one nonce."""
+    """A signed round on its way into a block. sent: its transactions, newest first, all with one nonce. cancelling:
+    the transfer of nothing that is to take their place.
+    """
 
     attempt: str
     group: str
@@ -56,6 +58,7 @@ class Flight:
     moment: int
     calldata: bytes
     sent: list[Sent] = field(default_factory=list)
+    cancelling: Sent | None = None
 
     @property
     def hashes(self) -> tuple[str, ...]:
@@ -86,7 +89,9 @@ class Relayer(Protocol):
 class Known:
     """A group as the contract had it at one reading: what an attempt is judged by.
 
-    group_hash and signers are lower-case; feeds stand in the group's order.
+    group_hash and signers are lower-case; feeds stand in the group's order. standing: each feed's answer after the last
+    round, scaled, which is what a report that follows that round calls unchanged; 0 where there is none. observed_ms:
+    when each was observed last; empty where that is not known.
     """
 
     group_hash: str
@@ -97,9 +102,12 @@ class Known:
     threshold: int
     signers: frozenset[str]
     feeds: tuple[FeedOnChain, ...]
+    standing: tuple[int, ...]
+    observed_ms: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, state: GroupState) -> Known:
+    def of(cls, state: GroupState, reading: GroupReading) -> Known:
+        """Both must show the same round."""
         return cls(
             group_hash=state.group_hash.lower(),
             last_moment=state.last_moment,
@@ -109,4 +117,16 @@ class Known:
             threshold=state.threshold,
             signers=frozenset(signer.lower() for signer in state.signers),
             feeds=tuple(state.feeds),
+            standing=standing_of(reading),
+            observed_ms=observed_of(reading),
         )
+
+
+def standing_of(reading: GroupReading) -> tuple[int, ...]:
+    """Each feed's standing answer, scaled, in the group's order; 0 where there is none."""
+    return tuple(reading.answers[pair].value if pair in reading.answers else 0 for pair in reading.pairs)
+
+
+def observed_of(reading: GroupReading) -> tuple[int, ...]:
+    """When each feed's standing answer was observed last, ms, in the group's order; 0 where there is none."""
+    return tuple(reading.answers[pair].observed_ms if pair in reading.answers else 0 for pair in reading.pairs)

@@ -8,29 +8,54 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 import msgspec
 
-from aggregator.attempts import AttemptRecord, Cause, FailureReason, State, Verdict, new_attempt_id
+from aggregator.arrivals import Arrivals
+from aggregator.attempts import AttemptRecord, Cause, FailureReason, new_attempt_id
 from aggregator.collection import Collection
-from aggregator.edges import Chain, Flight, Known, Relayer
-from aggregator.errors import AttemptFailedError
+from aggregator.edges import Chain, Flight, Known, Relayer, observed_of, standing_of
+from aggregator.enrolment import Enrolment
+from aggregator.errors import AttemptFailedError, ServedElsewhereError
 from aggregator.metrics import Metrics
+from aggregator.peers import Elsewhere
 from aggregator.recorder import Recorder
-from aggregator.running import Running, difference, next_moment, reason_for, report_record, silent, verdicts_so_far
-from aggregator.validation import Expected, Fault, Judged, Validation, identify, misconfigured, validate
+from aggregator.running import (
+    Running,
+    difference,
+    joins,
+    next_moment,
+    reason_for,
+    report_record,
+    silent,
+    verdicts_so_far,
+)
+from aggregator.states import State
+from aggregator.validation import (
+    Expected,
+    Fault,
+    Validation,
+    misconfigured,
+    validate,
+)
 from broker.bus import Bus, Topic
-from broker.messages import Job, Refusal, Report
-from contracts.errors import CallRevertedError, ContractError
+from broker.messages import Job
+from contracts.errors import CallRevertedError, ContractError, NodeBehindError
 from contracts.readings import GroupReading
 from core.clock import Clock
+from core.errors import StoreUnavailableError
 from core.logs import Logger
-from core.types import Group, Mode
+from core.types import REPORT_RULES, Group, Mode
 
+STATE_TRIES = 3
+"""Readings of a group's state and answers: a round may be mined between the two calls."""
 CLAIMS = 3
 """Moments tried when other aggregators have them already."""
+JUST_NOW_MS = 20
+SAVE_S = 1.0
+"""How long the answer to a request waits for the record of a failed attempt to be kept."""
 LONGEST_AHEAD_MS = 2_000
 """Reporters refuse a moment further from their own clock than this."""
 
@@ -54,8 +79,16 @@ class Engine:
         grace_ms: int,
         confirm_timeout_ms: int,
         watch: Callable[[AttemptRecord, Flight], None],
+        elsewhere: Elsewhere,
+        order: tuple[str, ...] = REPORT_RULES,
+        on_state: Callable[[AttemptRecord], None] = lambda _: None,
+        enrolment: Enrolment | None = None,
     ) -> None:
-        """watch: called with each ended attempt of which something is on the chain, or may come there."""
+        """watch: called with each ended attempt of which something is on the chain, or may come there. elsewhere: knows
+        of other aggregators' attempts. order: in which the rules over reports stand. on_state: called as an attempt
+        enters a state, before anything follows from it.
+        enrolment: the reporters that a strict group's rounds wait for; None: the group is not strict.
+        """
         self.group = group
         self.mode = mode
         self.known: Known | None = None
@@ -69,9 +102,24 @@ class Engine:
         self._metrics = metrics
         self._log = logger.bind(group=group.name)
         self._deadline_ms = deadline_ms
-        self._grace_ms = grace_ms
+        self._grace_ms = grace_ms if enrolment is None else deadline_ms  # strict: whoever is in time is heard
+        self._enrolment = enrolment
         self._confirm_timeout_ms = confirm_timeout_ms
         self._watch = watch
+        self._elsewhere = elsewhere
+        self._on_state = on_state
+        self._order = order
+        self.arrivals = Arrivals(
+            group=group,
+            mode=mode,
+            deployment=self.deployment,
+            domain=chain.domain,
+            known=lambda: self.known,
+            recorder=recorder,
+            clock=clock,
+            metrics=metrics,
+            logger=self._log,
+        )
         self._last_attempted = 0
 
     def prepare(self, cause: Cause) -> Running:
@@ -86,23 +134,40 @@ class Engine:
             started_ms=self._clock.now_ms(),
             relayer=self._relayer.address,
         )
+        self._on_state(record)
         return Running(record, asyncio.get_running_loop().create_future())
 
     async def refresh(self) -> Known:
-        """Read the group's state off the chain. Raises `AttemptFailedError` or `ContractError`."""
-        try:
-            known = Known.of(await self._chain.group_state(self.group.name))
-        except CallRevertedError as error:
-            raise AttemptFailedError(
-                FailureReason.NOT_CONFIGURED, f"the contract does not know group {self.group.name}: {error}"
-            ) from error
-        return self._learnt(known)
+        """Read the group's state and answers off the chain, both of one round.
+
+        Raises `AttemptFailedError` or `ContractError`.
+        """
+        name = self.group.name
+        for _ in range(STATE_TRIES):
+            try:
+                state, reading = await asyncio.gather(self._chain.group_state(name), self._chain.read_group(name))
+            except CallRevertedError as error:
+                raise AttemptFailedError(
+                    FailureReason.NOT_CONFIGURED, f"the contract does not know group {name}: {error}"
+                ) from error
+            if (state.last_moment, state.group_hash) == (reading.moment, reading.group_hash):
+                self.reading = reading
+                return self._learnt(Known.of(state, reading))
+        raise NodeBehindError(f"the nodes show group {name} at two rounds, {STATE_TRIES} times in a row")
 
     async def read(self) -> GroupReading:
         """Read the group's answers off the chain. Raises `ContractError`."""
         self.reading = reading = await self._chain.read_group(self.group.name)
-        if self.known is not None and reading.moment > self.known.last_moment:
-            self._learnt(replace(self.known, last_moment=reading.moment, round=reading.round))
+        if self.known is not None and reading.moment >= self.known.last_moment:
+            self._learnt(
+                replace(
+                    self.known,
+                    last_moment=reading.moment,
+                    round=reading.round,
+                    standing=standing_of(reading),
+                    observed_ms=observed_of(reading),
+                )
+            )
         return reading
 
     def _learnt(self, known: Known) -> Known:
@@ -119,14 +184,27 @@ class Engine:
         except asyncio.CancelledError:
             self._end(running, started, FailureReason.STOPPED, "the service was stopped")
             raise
+        except ServedElsewhereError as error:
+            self._served(running, error.record)
         except Exception as error:  # noqa: BLE001 - an attempt ends recorded, whatever happened to it
             reason = reason_for(error)
             if reason is FailureReason.INTERNAL:
                 self._log.exception("attempt_error", attempt=running.id)
             self._end(running, started, reason, str(error) or type(error).__name__)
+            if not running.record.moment and reason is not FailureReason.STORE_UNAVAILABLE:
+                await self._recorder.saved(running.id, SAVE_S)  # it has no row yet, and a client may be told its id
         else:
             self._end(running, started, None, running.record.detail)
         return running.record
+
+    def _served(self, running: Running, by: AttemptRecord) -> None:
+        """Another aggregator's attempt is what those who wait for this one get."""
+        if running.announced:
+            detail = f"attempt {by.id} of another aggregator has served it"
+            self._recorder.keep(running.record.failed(FailureReason.JOINED, detail, self._clock.now_ms()))
+        self._metrics.attempts.labels(by.group, running.record.cause, FailureReason.JOINED).inc()
+        self._log.info("joined_elsewhere", attempt=running.id, by=by.id, round=by.round)
+        running.record = by
 
     def retire(self, running: Running) -> AttemptRecord:
         """End an attempt that never began, because the service stops."""
@@ -149,9 +227,13 @@ class Engine:
             feeds_without_answer=validation.without,
             previous_moment=collection.expected.known.last_moment,
         )
+        stopped = await self._stopped(validation, collection.expected)
         if validation.reason is not None:
             raise AttemptFailedError(validation.reason, validation.detail)
-        running.record = running.record.moved(
+        if stopped:
+            raise AttemptFailedError(FailureReason.REPORTER_STOPPED, stopped)
+        self._move(
+            running,
             State.SUBMITTING,
             answers=validation.answers,
             hints="0x" + validation.hints.hex(),
@@ -173,19 +255,38 @@ class Engine:
             self._last_attempted = moment
             claimed = running.record.moved(State.CLAIMED, moment=moment)
             with self._timed(running, "claim"):
-                mine = await self._recorder.claim(claimed)
-            if mine:
+                # whoever has only just asked cannot have missed the end of another's attempt
+                waited = self._clock.now_ms() - running.arrived_ms > JUST_NOW_MS
+                in_the_way = await self._recorder.claim(claimed, running.arrived_ms if waited else None)
+            if in_the_way is None:
                 running.record = claimed
-                running.collection = Collection(Expected(self.deployment, self.mode, self.group, moment, known))
+                self._on_state(claimed)
+                expected = Expected(self.deployment, self.mode, self.group, moment, known, self._order)
+                running.collection = Collection(expected)
                 return running.collection
+            known = await self._after(in_the_way, running, known)
         raise AttemptFailedError(
             FailureReason.ALREADY_CLAIMED, f"other aggregators have claimed {CLAIMS} moments in a row; ask them"
         )
 
+    async def _after(self, other: AttemptRecord, running: Running, known: Known) -> Known:
+        """Wait for the end of another aggregator's attempt. Raises `ServedElsewhereError` where it serves ours, too."""
+        if other.state.final and not joins(other, running.arrived_ms):
+            return known
+        with self._timed(running, "elsewhere"):
+            ended = await self._elsewhere.ended(other)
+        self._recorder.learn(ended)
+        if ended.state is State.ACCEPTED:
+            with suppress(ContractError):  # as good as it can be had: the record is there
+                await self.read()
+            if joins(ended, running.arrived_ms):
+                raise ServedElsewhereError(ended)
+        return await self.refresh()
+
     async def _collect(self, running: Running, collection: Collection) -> Validation:
         state = asyncio.create_task(self.refresh())  # beside the job, so that it costs no time
         try:
-            running.record = running.record.moved(State.COLLECTING)
+            self._move(running, State.COLLECTING)
             running.published_at = time.perf_counter()
             deadline = asyncio.get_running_loop().time() + self._deadline_ms / 1000
             with self._timed(running, "publish"):
@@ -200,7 +301,7 @@ class Engine:
         collection.expect(known)
         with self._timed(running, "collect"):
             ended = await collection.wait(deadline, self._grace_ms / 1000)
-        running.record = running.record.moved(State.VALIDATING, detail=f"collection ended: {ended}")
+        self._move(running, State.VALIDATING, detail=f"collection ended: {ended}")
         with self._timed(running, "validate"):
             validation = validate(collection.received, collection.expected, self._clock.now_ms())
             if validation.reason is not None and validation.stale:
@@ -211,6 +312,16 @@ class Engine:
                 validation = validate(collection.received, collection.expected, self._clock.now_ms())
         collection.open = False
         return validation
+
+    async def _stopped(self, validation: Validation, expected: Expected) -> str:
+        """Which registered reporters of a strict group have no price for a feed; empty: none. Raises
+        `AttemptFailedError`."""
+        if self._enrolment is None:
+            return ""
+        try:
+            return await self._enrolment.judge(validation, expected)
+        except StoreUnavailableError as error:
+            raise AttemptFailedError(FailureReason.STORE_UNAVAILABLE, str(error)) from error
 
     def _check(self, known: Known, moment: int | None) -> None:
         if known.paused:
@@ -234,13 +345,17 @@ class Engine:
                 running.record, transaction=flight.hashes[0], transactions=flight.hashes, nonce=flight.nonce
             )
             with self._timed(running, "note"):
-                await self._recorder.note(running.record)
+                ours = await self._recorder.note(running.record, flight.sent[0].raw)
+            if not ours:
+                raise AttemptFailedError(
+                    FailureReason.RETIRED, "another aggregator took this one for dead and closed the attempt"
+                )
 
         with self._timed(running, "simulate"):
             await self._relayer.simulate(flight)
         with self._timed(running, "submit"):
             await self._relayer.send(flight, note)
-        running.record = running.record.moved(State.CONFIRMING)
+        self._move(running, State.CONFIRMING)
         with self._timed(running, "confirm"):
             receipt = await self._relayer.receipt(flight, note, self._confirm_timeout_ms / 1000)
         running.record = running.record.in_block(receipt)
@@ -255,45 +370,17 @@ class Engine:
             detail = f"accepted, but the answers could not be read back: {error}"
         if detail:
             self._log.warning("read_back", attempt=running.id, detail=detail)
-        running.record = running.record.moved(
+        self._move(
+            running,
             State.ACCEPTED,
             round=round_,
             detail=detail,
             ended_ms=self._clock.now_ms(),
         )
 
-    def take(self, running: Running, message: Report | Refusal) -> bool:
-        """A fetcher's answer to an open attempt; False when it is a copy, or one too many, or too late."""
-        collection = running.collection
-        if collection is None or not collection.open:
-            return False
-        arrived_ms = self._since_job(running)
-        if isinstance(message, Refusal):
-            self._metrics.refusals.labels(self.group.name).inc()
-            return collection.refuse(message, arrived_ms)
-        return collection.add(identify(message, self._chain.domain, arrived_ms))
-
-    def take_late(self, record: AttemptRecord, running: Running | None, report: Report) -> bool:
-        """A member's report for an attempt that does not collect any more: it belongs into its record all the same.
-
-        False when no member signed it for the record's moment and the group as it is known now.
-        """
-        arrived = identify(report, self._chain.domain, self._clock.now_ms() - record.started_ms)
-        if self.known is None:
-            return False
-        expected = Expected(self.deployment, self.mode, self.group, record.moment, self.known)
-        if expected.foreign(arrived) or not expected.own(arrived):
-            return False
-        late = report_record(Judged(arrived, Verdict.LEFT_OUT, Fault.LATE, "came after the collection had ended"))
-        self._metrics.reports.labels(self.group.name, late.verdict, late.code).inc()
-        if running is None or running.record.state.final:
-            self._recorder.late(record.id, late)
-        else:
-            running.record = running.record.with_late(late)
-        return True
-
-    def _since_job(self, running: Running) -> int:
-        return int((time.perf_counter() - running.published_at) * 1000)
+    def _move(self, running: Running, to: State, **changes: object) -> None:
+        running.record = running.record.moved(to, **changes)
+        self._on_state(running.record)
 
     def _job(self, record: AttemptRecord) -> Job:
         return Job(
@@ -316,6 +403,7 @@ class Engine:
         record = running.record
         if reason is not None:
             record = record.failed(reason, detail, self._clock.now_ms())
+            self._on_state(record)
             if collection is not None and not record.reports and not record.refusals:  # it failed while it collected
                 judged = verdicts_so_far(collection, self._clock.now_ms())
                 record = msgspec.structs.replace(
@@ -329,11 +417,17 @@ class Engine:
         if flight is not None and (record.state is State.ACCEPTED or self._relayer.airborne(flight)):
             self._watch(record, flight)
         self._metrics.attempts.labels(record.group, record.cause, record.code or "accepted").inc()
+        if record.state is State.ACCEPTED:
+            for pair, answer in record.answers.items():
+                self._metrics.confidence.labels(pair).set(float(answer.confidence))
         for step, ms in record.timings_ms.items():
             self._metrics.step_seconds.labels(record.group, step).observe(ms / 1000)
         for one in record.reports:
-            if one.code != Fault.LATE:
+            if not one.late:
                 self._metrics.reports.labels(record.group, one.verdict, one.code or "").inc()
+        for signer in {one.signer for one in record.reports if one.code == Fault.EQUIVOCATION and not one.late}:
+            self._log.error("equivocation", attempt=record.id, signer=signer, moment=record.moment)
+            self._metrics.equivocations.labels(record.group, signer or "").inc()
         tell = self._log.info if record.code is None else self._log.warning
         tell(
             "attempt",

@@ -2,16 +2,25 @@
 
 AggregatorError
 ├── AttemptFailedError        an attempt ends without an accepted round; `code` is one of `attempts.FailureReason`
+├── ServedElsewhereError      an attempt ends before it began: another aggregator's serves those who wait for it
 ├── InvalidTransitionError    a bug: an attempt was to take a step that its state does not allow
 ├── StoreUnavailableError     attempts cannot be claimed or saved
 ├── TooManyWaitingError       more requests wait for one group than the service holds
+├── KeyInUseError             another process sends with our key
+├── UnknownReporterError      an operator names a reporter that is not registered
+├── FeedInErrorError          a strict feed misses a registered reporter: shown in `/health`
 ├── LowBalanceError           what pays for rounds runs out
 └── StoppingError             the service is going down and takes no more requests
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from core.errors import FairmarkError
+
+if TYPE_CHECKING:
+    from aggregator.attempts import AttemptRecord
 
 
 class AggregatorError(FairmarkError):
@@ -30,6 +39,16 @@ class AttemptFailedError(AggregatorError):
         super().__init__(detail)
 
 
+class ServedElsewhereError(AggregatorError):
+    """Another aggregator's attempt serves those who wait for ours. It never leaves the engine."""
+
+    code = "joined"
+
+    def __init__(self, record: AttemptRecord) -> None:
+        self.record = record
+        super().__init__(f"attempt {record.id} of another aggregator serves it")
+
+
 class InvalidTransitionError(AggregatorError):
     """A step that the attempt's state does not allow."""
 
@@ -46,6 +65,24 @@ class TooManyWaitingError(AggregatorError):
     """The group has as many waiting requests as the service holds. Ask again shortly."""
 
     code = "too_many_waiting"
+
+
+class KeyInUseError(AggregatorError):
+    """Another process holds the lock on the submitter's key: two owners of one nonce."""
+
+    code = "key_in_use"
+
+
+class UnknownReporterError(AggregatorError):
+    """No strict feed has registered such a reporter."""
+
+    code = "unknown_reporter"
+
+
+class FeedInErrorError(AggregatorError):
+    """A strict feed misses a registered reporter's price: its group makes no rounds until somebody acts."""
+
+    code = "feed_in_error"
 
 
 class LowBalanceError(AggregatorError):

@@ -10,29 +10,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from aggregator.attempts import AttemptRecord, Cause, State
+from aggregator.attempts import AttemptRecord, Cause
 from aggregator.engine import Engine
 from aggregator.errors import StoppingError, TooManyWaitingError
 from aggregator.metrics import Metrics
-from aggregator.running import Running
+from aggregator.running import Running, joins
 
-JOIN_WITHIN_MS = 1_000
-"""A request joins an attempt whose moment is not older than the request by more than this."""
 MAX_WAITING = 5_000
-
-
-def joins(record: AttemptRecord, arrived_ms: int) -> bool:
-    """Whether a request that arrived then is served by this attempt.
-
-    It must have been open at that time, and its moment no more than a second older. An attempt that has ended since
-    counts only if it was accepted: who comes with a failure behind him gets a new try. (A request may reach us later
-    than it arrived at the front; an attempt without a moment yet will have one later than that.)
-    """
-    if record.state is State.FAILED:
-        return False
-    if record.ended_ms is not None and record.ended_ms <= arrived_ms:
-        return False
-    return record.moment == 0 or arrived_ms - record.moment <= JOIN_WITHIN_MS
 
 
 class Desk:
@@ -76,6 +60,7 @@ class Desk:
         if self.waiting >= MAX_WAITING:
             raise TooManyWaitingError(f"{self.waiting} requests wait for group {name}")
         running, how = self._serve(arrived_ms, cause)
+        running.arrived_ms = max(running.arrived_ms, arrived_ms)
         if cause is Cause.REQUEST:
             self._metrics.requests.labels(name, how).inc()
         return running

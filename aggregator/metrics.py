@@ -30,6 +30,12 @@ class Metrics:
             ("group", "verdict", "code"),
             registry=registry,
         )
+        self.equivocations = Counter(
+            "fairmark_aggregator_equivocations_total",
+            "Reporters caught with two different signed reports for one moment: revoke the key, then ask whose it is",
+            ("group", "reporter"),
+            registry=registry,
+        )
         self.refusals = Counter(
             "fairmark_aggregator_refusals_total",
             "Fetchers' refusals to sign",
@@ -60,15 +66,33 @@ class Metrics:
             ("group", "outcome"),
             registry=registry,
         )
+        self.feed_in_error = Gauge(
+            "fairmark_aggregator_feed_in_error",
+            "1 while a strict feed misses a registered reporter's price, else 0",
+            ("feed",),
+            registry=registry,
+        )
         self.answer_age = Gauge(
             "fairmark_aggregator_answer_age_seconds",
             "Age of a feed's standing answer by this service's clock; NaN before the first",
             ("feed",),
             registry=registry,
         )
+        self.confidence = Gauge(
+            "fairmark_aggregator_answer_confidence",
+            "The part of the wanted reporters and sources behind a feed's last answer, 0 to 1; below 1 it is degraded",
+            ("feed",),
+            registry=registry,
+        )
         self.last_round = Gauge(
             "fairmark_aggregator_last_round",
             "Number of the group's last round that this service knows",
+            ("group",),
+            registry=registry,
+        )
+        self.leads = Gauge(
+            "fairmark_aggregator_leads",
+            "1 where this service starts the group's attempts by itself, else 0",
             ("group",),
             registry=registry,
         )

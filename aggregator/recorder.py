@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from aggregator.attempts import AttemptRecord, ReportRecord
+from aggregator.equivocations import Equivocation, found_in
 from aggregator.errors import StoreUnavailableError
 from aggregator.metrics import Metrics
 from aggregator.store import AttemptStore
@@ -17,7 +20,7 @@ from core.logs import Logger
 
 MAX_UNSAVED = 1_000
 RECENT = 256
-FIRST_RETRY_S, LONGEST_RETRY_S = 0.2, 5.0
+FIRST_RETRY_S, LONGEST_RETRY_S = 0.2, 2.0
 
 
 class Recorder:
@@ -34,34 +37,40 @@ class Recorder:
         self._work = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
+        self._progress = asyncio.Event()
         self._failure: str | None = None
 
-    async def claim(self, record: AttemptRecord) -> bool:
-        """Whether the attempt's moment is ours. Raises `StoreUnavailableError`."""
+    async def announce(self, record: AttemptRecord) -> None:
+        """Write down an attempt that waits, before a client is told of it. Raises `StoreUnavailableError`."""
+        with self._counted():
+            await self._store.announce(record)
+
+    async def claim(self, record: AttemptRecord, arrived_ms: int | None = None) -> AttemptRecord | None:
+        """None when the attempt's moment is ours; else whose it is. Raises `StoreUnavailableError`."""
         if len(self._unsaved) >= MAX_UNSAVED:
             raise StoreUnavailableError(f"{len(self._unsaved)} ended attempts wait to be saved: {self._failure}")
-        try:
-            return await self._store.claim(record)
-        except StoreUnavailableError:
-            self._metrics.store_failures.inc()
-            raise
+        with self._counted():
+            return await self._store.claim(record, arrived_ms)
 
-    async def note(self, record: AttemptRecord) -> None:
-        """Write down at once what must survive a crash: a transaction that is about to be sent.
+    async def note(self, record: AttemptRecord, raw: str) -> bool:
+        """Write down at once what must survive a crash: a transaction that is about to be sent, and its bytes.
 
-        Raises `StoreUnavailableError`.
+        False when another aggregator has ended the attempt: nothing may be sent. Raises `StoreUnavailableError`.
         """
+        with self._counted():
+            return await self._store.note(record, raw)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
         try:
-            await self._store.save(record)
+            yield
         except StoreUnavailableError:
             self._metrics.store_failures.inc()
             raise
 
     def keep(self, record: AttemptRecord) -> None:
         """Take an ended attempt's record. It can be read at once, and is saved soon."""
-        newest = self._newest.get(record.group)
-        if newest is None or record.started_ms >= newest.started_ms:
-            self._newest[record.group] = record
+        self.learn(record)
         self._recent[record.id] = record
         self._recent.move_to_end(record.id)
         while len(self._recent) > RECENT:
@@ -74,12 +83,18 @@ class Recorder:
         self._empty.clear()
         self._work.set()
 
+    def learn(self, record: AttemptRecord) -> None:
+        """Take note of an ended attempt of another aggregator, which keeps its record."""
+        newest = self._newest.get(record.group)
+        if newest is None or record.started_ms >= newest.started_ms:
+            self._newest[record.group] = record
+
     def at_hand(self, attempt: str) -> AttemptRecord | None:
         """The record of an attempt that ended lately."""
         return self._recent.get(attempt)
 
     def newest(self, group: str) -> AttemptRecord | None:
-        """The record of the group's last attempt to end, in this process."""
+        """The record of the group's last attempt to end that this process knows of."""
         return self._newest.get(group)
 
     def late(self, attempt: str, report: ReportRecord) -> None:
@@ -88,9 +103,32 @@ class Recorder:
         if record is not None and (longer := record.with_late(report)) is not record:
             self.keep(longer)
 
+    async def saved(self, attempt: str, timeout_s: float) -> None:
+        """Wait until the store has an ended attempt's record, at most `timeout_s`. `run` must be running."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while attempt in self._unsaved:
+                    self._progress.clear()
+                    await self._progress.wait()
+
     async def get(self, attempt: str) -> AttemptRecord | None:
         """Raises `StoreUnavailableError` when it is not at hand and the store fails."""
         return self._recent.get(attempt) or await self._store.get(self._deployment, attempt)
+
+    async def standing(self, attempt: str) -> AttemptRecord | None:
+        """The record as the store has it: of an attempt that another aggregator may run. Raises
+        `StoreUnavailableError`."""
+        return await self._store.get(self._deployment, attempt)
+
+    async def retire(self, record: AttemptRecord) -> bool:
+        """End another aggregator's open attempt; False when it has ended already, or has sent something since it was
+        read. Raises `StoreUnavailableError`."""
+        with self._counted():
+            return await self._store.retire(record)
+
+    async def raw(self, attempt: str) -> str | None:
+        """The bytes of the newest transaction of an attempt that is not settled. Raises `StoreUnavailableError`."""
+        return await self._store.raw(attempt)
 
     async def by_round(self, group: str, round_: int) -> AttemptRecord | None:
         """Raises `StoreUnavailableError` when it is not at hand and the store fails."""
@@ -98,6 +136,13 @@ class Recorder:
             if record.group == group and record.round == round_:
                 return record
         return await self._store.by_round(self._deployment, group, round_)
+
+    async def equivocations(self, limit: int) -> list[Equivocation]:
+        """Every one that is proven, saved or not, the latest moments first. Raises `StoreUnavailableError`."""
+        saved = await self._store.equivocations(self._deployment, limit)
+        fresh = [proof for record in self._unsaved.values() for proof in found_in(record)]
+        found = {(one.group, one.moment, one.signer): one for one in (*fresh, *saved)}
+        return sorted(found.values(), key=lambda one: -one.moment)[:limit]
 
     async def latest(self, group: str, limit: int) -> list[AttemptRecord]:
         """The newest attempts of a group first, saved or not. Raises `StoreUnavailableError`."""
@@ -134,6 +179,7 @@ class Recorder:
         self._failure = None
         if self._unsaved.get(attempt) is record:  # else a late report came meanwhile: save once more
             del self._unsaved[attempt]
+        self._progress.set()
         self._metrics.unsaved.set(len(self._unsaved))
         if not self._unsaved:
             self._work.clear()

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from aggregator.attempts import AttemptRecord, FailureReason, ReportRecord, Verdict
 from aggregator.collection import Collection
 from aggregator.edges import Flight
-from aggregator.errors import AttemptFailedError, StoreUnavailableError
+from aggregator.errors import AttemptFailedError, KeyInUseError, StoreUnavailableError
+from aggregator.states import State
 from aggregator.validation import Fault, Judged, Validation, validate
 from broker.errors import BrokerError, UnroutableError
 from broker.messages import MAX_DETAIL
@@ -27,6 +28,7 @@ _REASONS: tuple[tuple[type[Exception], FailureReason], ...] = (
     (UnroutableError, FailureReason.UNROUTABLE),
     (BrokerError, FailureReason.BROKER_UNAVAILABLE),
     (StoreUnavailableError, FailureReason.STORE_UNAVAILABLE),
+    (KeyInUseError, FailureReason.SUBMISSION_FAILED),
     (RoundRefusedError, FailureReason.ROUND_REFUSED),
     (ReceiptTimeoutError, FailureReason.NOT_CONFIRMED),
     (TransactionFailedError, FailureReason.SUBMISSION_FAILED),
@@ -49,9 +51,31 @@ def next_moment(group: Group, now_ms: int, after_ms: int) -> int:
     return moment if moment > after_ms else group.moment_at(after_ms) + group.grid_ms
 
 
+JOIN_WITHIN_MS = 1_000
+"""A request joins an attempt whose moment is not older than the request by more than this."""
+
+
+def joins(record: AttemptRecord, arrived_ms: int) -> bool:
+    """Whether a request that arrived then is served by this attempt.
+
+    It must have been open at that time, and its moment no more than a second older. An attempt that has ended since
+    counts only if it was accepted: who comes with a failure behind him gets a new try. (A request may reach us later
+    than it arrived at the front; an attempt without a moment yet will have one later than that.)
+    """
+    if record.state is State.FAILED:
+        return False
+    if record.ended_ms is not None and record.ended_ms <= arrived_ms:
+        return False
+    return record.moment == 0 or arrived_ms - record.moment <= JOIN_WITHIN_MS
+
+
 @dataclass(eq=False)
 class Running:
-    """An attempt that is queued or open, or has just ended. `done` carries its final record."""
+    """An attempt that is queued or open, or has just ended. `done` carries its final record: another's, where an
+    attempt of another aggregator has served those who wait.
+
+    arrived_ms: when the last of them arrived. announced: a client was told its id before it had a moment.
+    """
 
     record: AttemptRecord
     done: asyncio.Future[AttemptRecord]
@@ -59,6 +83,8 @@ class Running:
     collection: Collection | None = None
     flight: Flight | None = None
     timings_ms: dict[str, float] = field(default_factory=dict)
+    arrived_ms: int = 0
+    announced: bool = False
 
     @property
     def id(self) -> str:
@@ -85,11 +111,11 @@ def silent(collection: Collection) -> tuple[str, ...]:
 
 
 def report_record(judged: Judged) -> ReportRecord:
-    """What is kept of a report. Of one that no member signed for this moment, only the report itself: the rest could be
-    anything, and anybody can send an old report again."""
+    """What is kept of a report. Of one that no member signed for this moment, or whose evidence is not what he signed,
+    only the report itself: the rest could be anything, and anybody can send an old report again."""
     received = judged.received
     report = received.report
-    stranger = judged.code in (Fault.BAD_SIGNATURE, Fault.NOT_A_MEMBER, Fault.WRONG_MOMENT)
+    stranger = judged.code in (Fault.BAD_SIGNATURE, Fault.NOT_A_MEMBER, Fault.WRONG_MOMENT) or received.unproven
     return ReportRecord(
         verdict=judged.verdict,
         code=judged.code,
@@ -103,6 +129,7 @@ def report_record(judged: Judged) -> ReportRecord:
         answers={} if stranger else report.answers,
         quotes=() if stranger else report.quotes,
         failures=() if stranger else report.failures,
+        observed={} if stranger else report.observed,
         warnings=judged.warnings,
     )
 
@@ -116,6 +143,8 @@ def difference(reading: GroupReading, round_: int, validation: Validation) -> st
         return ""
     for pair, ours in validation.answers.items():
         theirs = reading.answers.get(pair)
+        if ours.held:
+            continue  # it waits as a candidate: the standing answer stands
         if theirs is None or theirs.price != ours.price:
             return f"the chain's answer for {pair} is {theirs.price if theirs else None}, ours {ours.price}"
     return ""

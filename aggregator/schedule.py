@@ -6,10 +6,12 @@ import asyncio
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 
-from aggregator.attempts import Cause, State
+from aggregator.attempts import Cause, FailureReason
 from aggregator.edges import Known
 from aggregator.engine import Engine
 from aggregator.joining import Desk
+from aggregator.states import State
+from contracts.errors import ContractError
 from core.clock import Clock
 from core.errors import FairmarkError
 from core.logs import Logger
@@ -17,8 +19,17 @@ from core.types import Group, Pair
 
 LOOK_EVERY_MS = 5_000
 """The chain is read this often at least: another aggregator's rounds postpone the heartbeat."""
+FOLLOW_S = 0.2
+"""Between looks at whether it is for this process to start attempts."""
 START_RETRY_MS = 2_000
 """Longest wait between tries while a feed has no answer at all."""
+RECOVERY_MS = 4_000
+"""Longest wait between tries while a server is away: soon after its return, prices are fresh again."""
+_OUTSIDE = frozenset(
+    {FailureReason.BROKER_UNAVAILABLE, FailureReason.CHAIN_UNAVAILABLE, FailureReason.STORE_UNAVAILABLE}
+)
+_OWN = frozenset({FailureReason.BROKER_UNAVAILABLE, FailureReason.CHAIN_UNAVAILABLE})
+"""What another instance may have, though this one has not: then it is for that one to start attempts."""
 HINT_WINDOW_MS = 10_000
 HINT_PAUSE_MS = 1_000
 """Shortest time between two attempts that hints start in one group."""
@@ -101,13 +112,18 @@ class Heartbeat:
         attempt_ms: int,
         chance: Callable[[], float],
         logger: Logger,
+        leads: Callable[[str], bool] = lambda _: True,
+        step_down: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """attempt_ms: how long an attempt may take. chance: a random number in [0, 1)."""
+        """attempt_ms: how long an attempt may take. chance: a random number in [0, 1). leads: whether it is for this
+        process to start a group's attempts. step_down: lets another process do so."""
         self._engine = engine
         self._desk = desk
         self._clock = clock
         self._attempt_ms = attempt_ms
         self._chance = chance
+        self._leads = leads
+        self._step_down = step_down
         self._log = logger.bind(group=engine.group.name)
         self._failures = 0
         self._beat_ms = min(feed.heartbeat_ms for feed in engine.group.feeds)
@@ -115,10 +131,16 @@ class Heartbeat:
     async def run(self) -> None:
         """For ever. No failure ends it."""
         while True:
+            if not self._leads(self._engine.group.name):
+                self._failures = 0
+                await asyncio.sleep(FOLLOW_S)
+                continue
             try:
                 wait_ms = await self.beat()
             except FairmarkError as error:
-                wait_ms = self._failed(self._beat_ms // 4)
+                if isinstance(error, ContractError):
+                    self._step_down(self._engine.group.name)
+                wait_ms = self._failed(min(RECOVERY_MS, self._beat_ms // 4))
                 self._log.warning("heartbeat_failed", retry_ms=wait_ms, code=error.code, error=str(error))
             except Exception:  # noqa: BLE001 - a bug must not stop the heart; it is logged with its cause
                 wait_ms = self._failed(self._beat_ms // 4)
@@ -141,7 +163,10 @@ class Heartbeat:
             self._failures = 0
             return 0
         # an accepted round may still leave the feed alone that was due: trying at once again would not help it
-        return self._failed(self._beat_ms // 4 if due else min(START_RETRY_MS, self._beat_ms // 4))
+        if record.code in _OWN:
+            self._step_down(self._engine.group.name)
+        longest_ms = RECOVERY_MS if record.code in _OUTSIDE else self._beat_ms // 4 if due else START_RETRY_MS
+        return self._failed(min(longest_ms, self._beat_ms // 4))
 
     async def _due(self) -> int:
         reading = await self._engine.read()

@@ -10,33 +10,43 @@ from contextlib import suppress
 from fastapi import FastAPI
 
 from aggregator.api import build_app
-from aggregator.attempts import Cause
+from aggregator.attempts import AttemptRecord, Cause
 from aggregator.edges import SubmittingChain
 from aggregator.engine import Engine
+from aggregator.enrolment import Enrolment
 from aggregator.errors import AggregatorError, RoundsFailingError
 from aggregator.joining import Desk
+from aggregator.leadership import Leadership
 from aggregator.metrics import Metrics
+from aggregator.ownership import Ownership
+from aggregator.peers import Peers, presumed_alive
+from aggregator.proofs import Proofs
 from aggregator.purse import Purse
 from aggregator.recorder import Recorder
 from aggregator.running import Running
 from aggregator.schedule import Heartbeat, HintOutcome, Hints
 from aggregator.store import AttemptStore
-from aggregator.submitter import Submitter
+from aggregator.submitter import Submitter, presumed_ours
 from aggregator.tracker import Tracker
 from aggregator.updates import Updates
 from broker.bus import Bus, Subscription, Topic
-from broker.messages import Hint, Message, Refusal, Report
+from broker.messages import Hint, Leave, Message, Refusal, Report
 from contracts.errors import InvalidSignatureError, MalformedReportError
-from contracts.report import Signer, hint_digest, recover
+from contracts.report import Signer, hint_digest, leave_digest, recover
 from core.clock import Clock
-from core.errors import FairmarkError
+from core.documents import Documents
+from core.errors import FairmarkError, StoreUnavailableError
 from core.logs import Logger
 from core.ops import Ops
 from core.settings import AggregatorSettings, SubmissionSettings
-from core.types import Group, Mode
+from core.types import REPORT_RULES, Group, Mode
 
 DRAIN_MS = 2_000
+OLDEST_LEAVE_MS = 60_000
 FLUSH_S = 3.0
+OVERHEAD_MS = 3_000
+"""What another aggregator's attempt may take beyond its collection and its wait for a block, the clocks' difference
+included, before it is closed for it."""
 SUBMISSION_MS = 1_000
 """What an attempt takes beyond its collection, for the schedule: simulation, transaction, receipt."""
 
@@ -46,8 +56,11 @@ class AggregatorService:
 
     name, instance: of this process; its queues are its own. bus, chain: connected by who composes, and closed by him.
     store: opened and closed here. submit_key: pays for the rounds; no other process may use it. token: the API's.
-    submission: how transactions are paid for, replaced and watched. chance: a random number in [0, 1), for the jitter
-    of retries.
+    submission: how transactions are paid for, replaced and watched. ownership: sees that no other process sends with
+    the key; default: nobody does. order: in which the rules over reports stand. register: where strict groups'
+    reporters are kept; opened and closed here. chance: a random number in [0, 1), for the jitter of retries.
+    leadership: made with our metrics; says which groups' attempts this process starts by itself; default: all.
+    on_state: called with an attempt's record as it enters each state, before anything follows from that.
     """
 
     def __init__(
@@ -67,7 +80,12 @@ class AggregatorService:
         ops: Ops,
         logger: Logger,
         submission: SubmissionSettings | None = None,
+        ownership: Ownership | None = None,
+        order: tuple[str, ...] = REPORT_RULES,
         chance: Callable[[], float] = random.random,
+        on_state: Callable[[AttemptRecord], None] = lambda _: None,
+        leadership: Callable[[Metrics], Leadership] | None = None,
+        register: Documents | None = None,
     ) -> None:
         self._settings = settings
         self._queue = f"{name}-{instance}"
@@ -82,7 +100,13 @@ class AggregatorService:
         self._metrics = metrics = Metrics(ops.registry)
         self._open: dict[str, Running] = {}
         submission = submission or SubmissionSettings()
-        self.submitter = Submitter(chain, submit_key, logger, replace_after_s=submission.replace_after_s)
+        self.submitter = Submitter(
+            chain,
+            submit_key,
+            logger,
+            replace_after_s=submission.replace_after_s,
+            owned=ownership.owned if ownership is not None else presumed_ours,
+        )
         self.recorder = Recorder(store, self._deployment, metrics, logger)
         self.tracker = Tracker(
             chain,
@@ -101,6 +125,19 @@ class AggregatorService:
             metrics=metrics,
             logger=logger,
         )
+        strict = [group for group in groups if group.strict]
+        if strict and register is None:
+            raise ValueError("strict groups need a register of their reporters")
+        self.enrolment = (
+            Enrolment(strict, self._deployment, register, clock, metrics, logger)
+            if register is not None and strict
+            else None
+        )
+        held = ownership.held if ownership is not None else presumed_alive
+        longest_ms = settings.deadline_ms + settings.confirm_timeout_ms + OVERHEAD_MS
+        peers = Peers(
+            chain, self.recorder, held=held, word=store.changed, longest_ms=longest_ms, clock=clock, logger=logger
+        )
         self.engines = {
             group.name: Engine(
                 group=group,
@@ -115,7 +152,11 @@ class AggregatorService:
                 deadline_ms=settings.deadline_ms,
                 grace_ms=settings.grace_ms,
                 confirm_timeout_ms=settings.confirm_timeout_ms,
+                order=order,
                 watch=self.tracker.watch,
+                elsewhere=peers,
+                on_state=on_state,
+                enrolment=self.enrolment if group.strict else None,
             )
             for group in groups
         }
@@ -125,25 +166,33 @@ class AggregatorService:
         self._hints = {name: Hints() for name in self.engines}
         attempt_ms = settings.deadline_ms + SUBMISSION_MS
         self._heartbeats = [
-            Heartbeat(engine, self.desks[name], clock, attempt_ms, chance, logger)
+            Heartbeat(engine, self.desks[name], clock, attempt_ms, chance, logger, self._leads, self._step_down)
             for name, engine in self.engines.items()
         ]
         for engine in self.engines.values():
             for feed in engine.group.feeds:
                 metrics.answer_age.labels(feed.pair).set_function(_age(engine, feed.pair, clock))
+        self._leadership = leadership(metrics) if leadership is not None else None
+        self._ownership = ownership
+        if ownership is not None:
+            ops.depend("key", ownership.check)
         ops.depend("broker", self._check_broker)
         ops.depend("chain", chain.ping)
         ops.depend("store", self.recorder.check)
         ops.depend("rounds", self._check_rounds, required=False)
         ops.depend("balance", self.purse.check, required=False)
+        if self.enrolment is not None:
+            ops.depend("reporters", self.enrolment.check, required=False)
         self.app: FastAPI = build_app(
             desks=self.desks,
             open_attempts=self._open,
             recorder=self.recorder,
             ops=ops,
+            proofs=Proofs(chain.deployment),
             updates=Updates(chain, self.recorder, self._open, clock),
             clock=clock,
             token=token,
+            enrolment=self.enrolment,
         )
 
     async def run(self) -> None:
@@ -154,7 +203,12 @@ class AggregatorService:
         subscriptions: list[Subscription] = []
         tasks = [asyncio.create_task(self.recorder.run(), name="recorder")]
         try:
+            if self._ownership is not None:
+                await self._until("the key", self._ownership.hold)
+                tasks.append(asyncio.create_task(self._ownership.run(), name="ownership"))
             await self._until("the store of attempts", self._store.open)
+            if self.enrolment is not None:
+                await self._until("the register of reporters", self.enrolment.open)
             await self._until("the broker", lambda: self._subscribe(subscriptions))
             for engine in self.engines.values():
                 await self._until(f"the chain (group {engine.group.name})", engine.refresh)
@@ -164,6 +218,8 @@ class AggregatorService:
             self._ops.set_ready()
             self._log.info("aggregator_ready", groups=sorted(self.engines), relayer=self.submitter.address)
             if self._settings.heartbeats:
+                if self._leadership is not None:
+                    tasks.append(asyncio.create_task(self._leadership.run(), name="leadership"))
                 tasks += [asyncio.create_task(beat.run(), name="heartbeat") for beat in self._heartbeats]
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -175,6 +231,8 @@ class AggregatorService:
     async def _stop(self, subscriptions: Sequence[Subscription], tasks: Sequence[asyncio.Task[None]]) -> None:
         recorder, *others = tasks
         await _cancelled(others)
+        if self._leadership is not None:
+            await self._leadership.release()
         limit_s = (self._settings.deadline_ms + DRAIN_MS) / 1000
         await asyncio.gather(*(desk.stop(limit_s) for desk in self.desks.values()))
         await asyncio.gather(*(subscription.cancel() for subscription in subscriptions), return_exceptions=True)
@@ -182,6 +240,10 @@ class AggregatorService:
             await self.recorder.flush(FLUSH_S)
         await _cancelled([recorder])
         await self._store.close()
+        if self.enrolment is not None:
+            await self.enrolment.close()
+        if self._ownership is not None:
+            await self._ownership.release()
 
     async def _until(self, what: str, step: Callable[[], Awaitable[object]]) -> None:
         wait_s = 0.2
@@ -217,8 +279,9 @@ class AggregatorService:
         return "; ".join(said)
 
     def _opened(self, running: Running) -> None:
-        self._open[running.id] = running
-        running.done.add_done_callback(lambda _: self._open.pop(running.id, None))
+        own = running.id  # it ends with another's, where another's attempt serves those who wait
+        self._open[own] = running
+        running.done.add_done_callback(lambda _: self._open.pop(own, None))
 
     async def _on_report(self, message: Message) -> None:
         if not isinstance(message, Report | Refusal) or message.deployment != self._deployment:
@@ -231,13 +294,35 @@ class AggregatorService:
             return
         engine = self.engines[record.group]
         collecting = running is not None and running.collection is not None and running.collection.open
-        if running is not None and collecting:
-            if not engine.take(running, message):
+        if isinstance(message, Refusal):
+            if running is not None and collecting and not engine.arrivals.refuse(running, message):
                 self._metrics.strays.labels("duplicate").inc()
-        elif isinstance(message, Report) and not engine.take_late(record, running, message):
+        elif running is not None and collecting:
+            if not await engine.arrivals.take(running, message):
+                self._metrics.strays.labels("duplicate").inc()
+        elif not await engine.arrivals.take_late(record, running, message):
             self._metrics.strays.labels("stranger").inc()
 
+    async def _on_leave(self, leave: Leave) -> None:
+        """A fetcher's instance stops on purpose. Taken at its word where it signed that, for about now."""
+        if self.enrolment is None or leave.deployment != self._deployment:
+            return
+        try:
+            digest = leave_digest(self._chain.domain, leave.instance, leave.moment)
+            signer = recover(digest, leave.signature).lower()
+        except (InvalidSignatureError, MalformedReportError):
+            self._metrics.strays.labels("stranger").inc()
+            return
+        if abs(self._clock.now_ms() - leave.moment) > OLDEST_LEAVE_MS:
+            self._metrics.strays.labels("old").inc()
+            return
+        with suppress(StoreUnavailableError):  # then its silence says it
+            await self.enrolment.leave(signer, leave.instance)
+
     async def _on_hint(self, message: Message) -> None:
+        if isinstance(message, Leave):
+            await self._on_leave(message)
+            return
         if not isinstance(message, Hint) or (message.deployment, message.mode) != (self._deployment, self._mode):
             self._metrics.strays.labels("foreign").inc()
             return
@@ -247,10 +332,17 @@ class AggregatorService:
             return
         outcome = self._weigh(message, engine)
         self._metrics.hints.labels(message.group, outcome).inc()
-        if outcome is HintOutcome.FIRED and self._settings.heartbeats:
+        if outcome is HintOutcome.FIRED and self._settings.heartbeats and self._leads(message.group):
             self._log.info("deviation", group=message.group, pair=message.pair)
             with suppress(AggregatorError):  # stopping, or too many wait: they bring an attempt anyway
                 self.desks[message.group].request(self._clock.now_ms(), Cause.DEVIATION)
+
+    def _step_down(self, group: str) -> None:
+        if self._leadership is not None:
+            self._leadership.step_down(group)
+
+    def _leads(self, group: str) -> bool:
+        return self._leadership is None or self._leadership.leads(group)
 
     def _weigh(self, hint: Hint, engine: Engine) -> HintOutcome:
         known = engine.known

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from dataclasses import replace
 
 from aggregator.attempts import FailureReason
 from aggregator.edges import Flight, Note, SubmittingChain
 from aggregator.errors import AttemptFailedError
 from contracts.errors import (
     FeeCapError,
+    NodesDisagreeError,
     NonceUsedError,
     ReceiptTimeoutError,
     RoundRefusedError,
@@ -17,6 +20,7 @@ from contracts.errors import (
     TransactionRevertedError,
     UnderpricedError,
 )
+from contracts.fees import Fees
 from contracts.readings import Receipt
 from contracts.report import Signer
 from contracts.transactions import Sent
@@ -25,17 +29,31 @@ from core.logs import Logger
 TRANSFER_GAS = 21_000
 
 
+def presumed_ours() -> None:
+    """Where nobody can tell who else sends with the key."""
+
+
 class Submitter:
     """Simulates, sends, replaces, and awaits receipts. Make one for each key: it owns the key's nonce.
 
     replace_after_s: a transaction that no block took for so long is sent again, at the same nonce, for more. The next
-    round of a group takes the place of its last one's transaction where that is in no block yet.
+    round of a group takes the place of its last one's transaction where that is in no block yet. owned: called before
+    each send, raises `KeyInUseError` where another process may own the nonce.
     """
 
-    def __init__(self, chain: SubmittingChain, key: str | Signer, logger: Logger, *, replace_after_s: float) -> None:
+    def __init__(
+        self,
+        chain: SubmittingChain,
+        key: str | Signer,
+        logger: Logger,
+        *,
+        replace_after_s: float,
+        owned: Callable[[], None] = presumed_ours,
+    ) -> None:
         self._chain = chain
         self._log = logger
         self._replace_after_s = replace_after_s
+        self._owned = owned
         self._unmined: dict[str, Flight] = {}  # by group: at most one nonce of a group is not in a block
         self.sender = chain.sender(key)
 
@@ -71,10 +89,10 @@ class Submitter:
         """Sign and send, in the place of the group's last transaction where no block took that one.
 
         From the first `note` on, some node may have it, whatever is raised. Raises what `TransactionSender.place` does,
-        or `RoundRefusedError` when the last one was mined just now.
+        `KeyInUseError`, or `RoundRefusedError` when the last one was mined just now.
         """
         stuck = self._unmined.get(flight.group)
-        over = stuck.sent[0] if stuck is not None else None
+        over = await self._beneath(stuck) if stuck is not None else None
         if stuck is not None and over is not None:
             self._log.warning("replacing", attempt=flight.attempt, stuck=over.transaction, nonce=over.nonce)
         try:
@@ -91,15 +109,16 @@ class Submitter:
         before = self._unmined.get(flight.group)
 
         async def noted(sent: Sent) -> None:
-            if flight.sent and flight.nonce != sent.nonce:
-                flight.sent.clear()  # no node took those: their nonce was used already
-            flight.sent.insert(0, sent)
+            # no node took those of another nonce: it was used already; and the same bytes may go out twice
+            kept = [one for one in flight.sent if one.nonce == sent.nonce and one.transaction != sent.transaction]
+            flight.sent[:] = [sent, *kept]
             await note(flight)
+            self._owned()  # after the store's answer, which may have been long in coming
             self._unmined[flight.group] = flight
 
         try:
             await self._chain.place(flight.calldata, self.sender, over=over, before=noted)
-        except TransactionFailedError:
+        except (TransactionFailedError, NodesDisagreeError):
             # no node took it: what stood before still stands
             if before is not None:
                 self._unmined[flight.group] = before
@@ -136,33 +155,52 @@ class Submitter:
                 )
             return receipt
 
+    async def again(self, sent: Sent) -> None:
+        """Send the same bytes once more. Raises as `TransactionSender.again` does, or `KeyInUseError`."""
+        self._owned()
+        await self.sender.again(sent)
+
     async def cancel(self, flight: Flight) -> bool:
         """Free the nonce of a flight that was given up, by a transfer of nothing to ourselves in its place.
 
-        False when something newer has the place already. Raises `RpcUnavailableError`.
+        False when something newer has the place already. Raises `RpcUnavailableError` or `KeyInUseError`.
         """
         if not self.airborne(flight):
             return False
+        self._owned()
         try:
-            sent = await self.sender.place(self.address, b"", gas=TRANSFER_GAS, over=flight.sent[0])
+            sent = await self.sender.place(self.address, b"", gas=TRANSFER_GAS, over=await self._beneath(flight))
         except TransactionFailedError as error:
             self._log.warning("not_cancelled", attempt=flight.attempt, because=str(error))
             return False
+        flight.cancelling = sent
         self._log.warning("cancelled", attempt=flight.attempt, transaction=sent.transaction, nonce=sent.nonce)
         return True
 
+    async def _beneath(self, flight: Flight) -> Sent:
+        """What has the flight's nonce in a node's pool, to be bettered by who wants its place.
+
+        Where no node has any of it, the nonce alone counts: else the fees of sends that came to nothing, one upon the
+        other, would reach the cap, and no round of the group would ever go out again. Raises `RpcUnavailableError`.
+        """
+        for sent in (*([flight.cancelling] if flight.cancelling is not None else []), *flight.sent):
+            if await self._chain.find_fees(sent.transaction) is not None:
+                return sent
+        newest = flight.sent[0]
+        return replace(newest, fees=Fees(0, None if newest.fees.tip is None else 0))
+
     async def _push(self, flight: Flight, note: Note) -> bool:
         """Offer more for a transaction that no block takes. False when its nonce is used by now."""
-        if (await self._chain.group_state(flight.group)).last_moment >= flight.moment:
+        if (last := (await self._chain.group_state(flight.group)).last_moment) > flight.previous_moment:
             if await self.sender.used() > flight.nonce:
                 return False  # by itself, more likely than not
             raise AttemptFailedError(
                 FailureReason.OVERTAKEN,
-                f"another's round of moment {flight.moment} or later came while {flight.hashes[0]} waited for a block; "
-                "the next round takes its nonce",
+                f"another's round of moment {last} came while {flight.hashes[0]} waited for a block; the next round "
+                "takes its nonce",
             )
         try:
-            await self._place(flight, flight.sent[0], note)
+            await self._place(flight, await self._beneath(flight), note)
         except NonceUsedError:
             return False
         except (FeeCapError, UnderpricedError) as error:

@@ -1,7 +1,8 @@
 """Watches what was sent until it is settled: late blocks, reorgs, and what a former life of this process left behind.
 
 A transaction that a reorg dropped is sent again, the same bytes, unless a newer round stands in its place: then its
-attempt is retired. No round is ever signed here, so none can be sent twice.
+attempt is retired. No round is ever signed here, so none can be sent twice: what goes out again goes out in the bytes
+that were kept, at the nonce that they have.
 """
 
 from __future__ import annotations
@@ -13,14 +14,16 @@ from dataclasses import dataclass
 
 import msgspec
 
-from aggregator.attempts import AttemptRecord, FailureReason, State
+from aggregator.attempts import AttemptRecord, FailureReason
 from aggregator.edges import Flight, SubmittingChain
+from aggregator.errors import KeyInUseError
 from aggregator.metrics import Metrics
 from aggregator.recorder import Recorder
+from aggregator.states import State
 from aggregator.submitter import Submitter
 from contracts.errors import ContractError, NonceUsedError, RoundRefusedError, TransactionFailedError
 from contracts.readings import Receipt
-from contracts.transactions import Sent
+from contracts.transactions import Sent, read_raw
 from core.clock import Clock
 from core.logs import Logger
 
@@ -29,6 +32,8 @@ CANCEL_AFTER_MS = 60_000
 """After its moment, when a round that was given up still waits in a pool and no later one took its place."""
 FORMER_ATTEMPTS = 64
 """Of each group, how many of its newest attempts are looked at after a restart."""
+_INTERRUPTED = frozenset({FailureReason.NOT_CONFIRMED, FailureReason.STOPPED})
+"""Failures of which nobody said that the round is no good: it is sent once more after a restart."""
 
 
 @dataclass(eq=False)
@@ -83,8 +88,9 @@ class Tracker:
     async def recover(self, groups: Sequence[str]) -> None:
         """Find out what became of the attempts that a former life of this process left open.
 
-        None of them is sent again: what no block has by now is too old. What still waits in a node's pool is replaced
-        by the group's next round. Raises `StoreUnavailableError` or `ContractError`.
+        What neither a block nor a pool has is sent once more, in the very bytes that were kept of it, if the contract
+        would still take it. What still waits in a node's pool is replaced by the group's next round. Raises
+        `StoreUnavailableError` or `ContractError`.
         """
         for group in groups:
             for record in reversed(await self._recorder.latest(group, FORMER_ATTEMPTS)):
@@ -106,6 +112,9 @@ class Tracker:
         for transaction in record.transactions:
             if (fees := await self._chain.find_fees(transaction)) is not None:
                 flight.sent.append(Sent(transaction, record.nonce or 0, fees))
+        lost = await self._restore(record, flight)
+        if lost and record.code in _INTERRUPTED and not await self._sent_again(record, flight):
+            return
         if not flight.sent:  # no node has ever seen it, or it was dropped long ago
             if record.state is State.ACCEPTED:
                 await self._perhaps_reorged(record)
@@ -113,6 +122,39 @@ class Tracker:
         self.watch(record, flight)
         if await self._submitter.sender.used() <= flight.nonce:
             self._submitter.adopt(flight)
+
+    async def _restore(self, record: AttemptRecord, flight: Flight) -> bool:
+        """Give a flight its bytes back, where they were kept. Whether no node knows any transaction of it."""
+        raw = await self._recorder.raw(record.id)
+        if raw is None:
+            return False
+        try:
+            kept, flight.calldata = read_raw(raw)
+        except TransactionFailedError as error:
+            self._log.warning("not_restored", attempt=record.id, because=str(error))
+            return False
+        lost = not flight.sent
+        for index, sent in enumerate(flight.sent):
+            if sent.transaction == kept.transaction:
+                flight.sent[index] = kept
+        if lost and (record.state is State.ACCEPTED or record.code in _INTERRUPTED):
+            flight.sent.append(kept)
+        return lost
+
+    async def _sent_again(self, record: AttemptRecord, flight: Flight) -> bool:
+        """Send what no node has, unless its nonce is used or the contract has moved on. Whether it is on its way."""
+        sent = flight.sent[0]
+        if await self._submitter.sender.used() > sent.nonce:
+            return False
+        try:
+            await self._chain.simulate(flight.calldata, self._submitter.address)
+            await self._submitter.again(sent)
+        except (RoundRefusedError, TransactionFailedError) as error:
+            self._log.warning("not_sent_again", attempt=record.id, because=str(error))
+            return False
+        self._submitter.sender.forget_nonce()
+        self._log.warning("sent_again", attempt=record.id, transaction=sent.transaction, nonce=sent.nonce)
+        return True
 
     async def _perhaps_reorged(self, record: AttemptRecord) -> None:
         """Of an accepted round that no node knows the transaction of: gone, where the contract stands before it."""
@@ -127,11 +169,11 @@ class Tracker:
             await asyncio.sleep(self._poll_s)
             try:
                 await self.look()
-            except ContractError as error:
+            except (ContractError, KeyInUseError) as error:
                 self._log.warning("not_watched", unsettled=len(self._watched), code=error.code, error=str(error))
 
     async def look(self) -> None:
-        """Look at everything once, the oldest first. Raises `ContractError`."""
+        """Look at everything once, the oldest first. Raises `ContractError` or `KeyInUseError`."""
         if self._watched:
             settled = await self._chain.settled_block(self._confirmations)
             for watched in list(self._watched.values()):
@@ -142,25 +184,34 @@ class Tracker:
 
     async def _look_at(self, watched: _Watched, settled: int) -> None:
         flight = watched.flight
-        for transaction in flight.hashes:
-            if (receipt := await self._chain.find_receipt(transaction)) is not None:
-                self._submitter.landed(flight)
-                self._mined(watched, receipt, settled)
-                return
+        if (receipt := await self._receipt(flight)) is not None:
+            self._submitter.landed(flight)
+            self._mined(watched, receipt, settled)
+            return
         watched.in_block = False
         for transaction in flight.hashes:
             if await self._chain.find_fees(transaction) is not None:
                 await self._wait(watched)
                 return
         if await self._submitter.sender.used() > flight.nonce:
+            if await self._receipt(flight) is not None:
+                return  # one node knew less than the next: the following look sees what it is
             self._submitter.landed(flight)
             self._gone(watched, "another transaction has its nonce")
         elif watched.record.state is State.ACCEPTED:
             await self._put_back(watched)
-        # else it was given up, and its nonce waits for the group's next round, or has that already
+        elif await self._submitter.sender.expected() <= flight.nonce:
+            await self._wait(watched)  # it was dropped, and what came after it waits for its nonce
+        # else it was given up, and its nonce has the group's next round already
+
+    async def _receipt(self, flight: Flight) -> Receipt | None:
+        for transaction in flight.hashes:
+            if (receipt := await self._chain.find_receipt(transaction)) is not None:
+                return receipt
+        return None
 
     async def _wait(self, watched: _Watched) -> None:
-        """It is in a pool. Given up and grown old, it only blocks what comes after it: other groups use the key too."""
+        """It is in no block. Given up and grown old, it only holds up what comes after it: groups share the key."""
         old = self._clock.now_ms() - watched.flight.moment > self._cancel_after_ms
         if watched.record.state is State.FAILED and old and not watched.cancelled:
             watched.cancelled = await self._submitter.cancel(watched.flight)
@@ -189,7 +240,7 @@ class Tracker:
             self._retire(watched, "a newer round stands")
             return
         if not flight.sent[0].raw:
-            self._retire(watched, "it was sent before the last restart, and is too old to be sent again")
+            self._retire(watched, "it was sent before the last restart, and its bytes were not kept")
             return
         if not self._follows_one_on_its_way(watched):
             try:
@@ -198,7 +249,7 @@ class Tracker:
                 self._retire(watched, f"the contract would refuse it now: {error}")
                 return
         try:
-            await self._submitter.sender.again(flight.sent[0])
+            await self._submitter.again(flight.sent[0])
         except NonceUsedError as error:
             self._retire(watched, str(error))
         except TransactionFailedError as error:

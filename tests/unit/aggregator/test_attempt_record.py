@@ -15,11 +15,11 @@ from aggregator.attempts import (
     FailureReason,
     RefusalRecord,
     ReportRecord,
-    State,
     Verdict,
     new_attempt_id,
 )
 from aggregator.errors import InvalidTransitionError
+from aggregator.states import State
 from core import codec
 from core.types import Mode, Pair, Quote
 from tests.support.aggregator import NOW, SIGNERS, group, report

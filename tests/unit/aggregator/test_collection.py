@@ -11,7 +11,7 @@ import pytest
 
 from aggregator.attempts import Verdict
 from aggregator.collection import MAX_STRANGERS, Collection, Ended
-from aggregator.edges import Known
+from aggregator.running import report_record
 from aggregator.validation import identify, validate
 from contracts.report import LocalSigner
 from core.types import FailureCode, Mode, Quote, SourceFailure
@@ -22,6 +22,7 @@ from tests.support.aggregator import (
     SIGNERS,
     expected,
     group,
+    known_of,
     received,
     refusal,
     report,
@@ -143,6 +144,60 @@ async def test_a_copy_in_a_false_envelope_does_not_displace_the_honest_report(en
     assert [judged.verdict for judged in outcome.judged] == [Verdict.INCLUDED] * 3
 
 
+def quote(source: str) -> Quote:
+    return Quote(pair=BTC, source=source, price=Decimal(60_000), received_ms=NOW)
+
+
+FORGERIES: dict[str, dict[str, object]] = {
+    "quotes": {"quotes": (quote("okx"),)},
+    "books": {"quotes": (msgspec.structs.replace(quote("kraken"), bid=Decimal(1)),)},
+    "counted": {"observed": {"ETH/USD": (0,)}},
+    "answers": {"answers": {}},
+    "failures": {"failures": (SourceFailure(pair=BTC, source="okx", code=FailureCode.TIMEOUT),)},
+    "fetcher": {"fetcher": "somebody"},
+    "hostile": {"quotes": (msgspec.structs.replace(quote("kraken"), price=Decimal("1E+999999")),)},
+}
+
+
+@pytest.mark.parametrize("what", FORGERIES)
+async def test_forged_evidence_around_a_signed_report_displaces_nothing(what: str) -> None:
+    honest = report(FOUR[0], PRICES, GROUP, quotes=[quote("kraken")])
+    forged = msgspec.structs.replace(honest, **FORGERIES[what])
+    collection = fresh(1, 2, 3)
+    assert collection.add(identify(forged, DOMAIN, 1))
+    assert not collection.complete  # it is not the reporter's answer
+    outcome = validate(collection.received, collection.expected, NOW)
+    assert [one.code for one in outcome.judged] == [None, None, None, "evidence_mismatch"]
+    kept = report_record(outcome.judged[3])
+    assert (kept.quotes, kept.failures, kept.answers, kept.observed) == ((), (), {}, {})
+
+    assert not collection.add(identify(forged, DOMAIN, 2))
+    assert collection.add(identify(honest, DOMAIN, 3))
+    assert not collection.add(identify(forged, DOMAIN, 4))
+    assert collection.complete
+    outcome = validate(collection.received, collection.expected, NOW)
+    assert [one.verdict for one in outcome.judged] == [Verdict.INCLUDED] * 4
+    assert report_record(outcome.judged[3]).quotes == (quote("kraken"),)
+    assert report_record(outcome.judged[3]).fetcher == "fetcher-a"
+
+
+async def test_any_number_of_forgeries_leaves_room_for_the_honest_report() -> None:
+    honest = report(FOUR[0], PRICES, GROUP, quotes=[quote("kraken")])
+    collection = fresh(1, 2, 3)
+    for number in range(50):
+        collection.add(identify(msgspec.structs.replace(honest, fetcher=f"forger-{number}"), DOMAIN, number))
+    assert len(collection.received) == 4
+    assert collection.add(identify(honest, DOMAIN, 60))
+    assert collection.complete
+
+
+async def test_two_reports_of_one_signer_prove_equivocation_whatever_is_around_them() -> None:
+    other = report(FOUR[0], (PRICES[0] + 1, PRICES[1]), GROUP)
+    collection = fresh(0, 1, 2)
+    collection.add(identify(msgspec.structs.replace(other, fetcher="somebody"), DOMAIN, 1))
+    assert not collection.quorate
+
+
 async def test_what_refusals_saw_is_kept_once_a_member_and_of_nobody_else() -> None:
     collection = fresh()
     failure = SourceFailure(pair=BTC, source="kraken", code=FailureCode.TIMEOUT)
@@ -189,7 +244,7 @@ async def test_a_newer_state_of_the_group_is_what_reports_are_judged_by() -> Non
     for signer in FOUR:
         collection.add(received(signer, PRICES, GROUP, previous_moment=NOW - 30_000))
     assert not collection.quorate
-    collection.expect(Known.of(state(GROUP, FOUR, NOW - 30_000, 5)))
+    collection.expect(known_of(state(GROUP, FOUR, NOW - 30_000, 5)))
     assert collection.quorate
     outcome = validate(collection.received, collection.expected, NOW)
     assert {judged.verdict for judged in outcome.judged} == {Verdict.INCLUDED}

@@ -14,24 +14,27 @@ import pytest
 from fastapi import FastAPI
 from structlog.testing import capture_logs
 
-from aggregator.attempts import MAX_RECORD_BYTES, AttemptRecord, Cause, State, Verdict
+from aggregator.attempts import MAX_RECORD_BYTES, AttemptRecord, Cause, Verdict
 from aggregator.errors import StoppingError
-from aggregator.joining import joins
+from aggregator.running import joins
 from aggregator.service import AggregatorService
+from aggregator.states import State
 from broker.bus import Topic
 from broker.errors import BrokerUnavailableError
 from broker.memory import MemoryBus
 from broker.messages import Hint, Message, Refusal, Report
 from contracts.readings import GroupReading
+from contracts.report import recover_reporter
 from core import codec
 from core.clock import SystemClock
 from core.logs import get_logger
 from core.ops import Ops
 from core.settings import AggregatorSettings
-from core.types import Mode, Quote
+from core.types import Mode, Quote, SignedReport
 from tests.support.aggregator import (
     BTC,
     DEPLOYMENT,
+    DOMAIN,
     ETH,
     SIGNERS,
     STRANGER,
@@ -218,6 +221,13 @@ async def test_equivocation_is_rejected_recorded_and_harmless() -> None:
         assert record.state is State.ACCEPTED
         mine = [one for one in record.reports if one.signer == SIGNERS[0].address.lower()]
         assert [(one.verdict, one.code) for one in mine] == [(Verdict.REJECTED, "equivocation")] * 2
+        [proof] = (await w.http.get("/v1/equivocations", headers=TOKEN)).json()
+        assert (proof["signer"], proof["attempt"], proof["round"]) == (mine[0].signer, record.id, 1)
+        both = [codec.convert(proof[which], SignedReport) for which in ("first", "second")]
+        assert both == [one.signed for one in mine]
+        assert {recover_reporter(DOMAIN, one) for one in both} == {SIGNERS[0].address}
+        counted = {"group": "majors", "reporter": mine[0].signer or ""}
+        assert w.ops.registry.get_sample_value("fairmark_aggregator_equivocations_total", counted) == 1
 
 
 async def test_a_report_that_comes_late_is_appended_to_the_record() -> None:
@@ -430,8 +440,10 @@ async def test_a_group_configured_otherwise_than_on_chain_fails_before_any_job()
 async def test_a_moment_that_another_aggregator_has_is_left_to_it() -> None:
     async with world() as w:
         now = SystemClock().now_ms()
-        taken = {(DEPLOYMENT.id, "majors", moment) for moment in range(now - now % 10, now + 20_000, 10)}
-        w.store.claims |= taken
+        first = w.service.engines["majors"].prepare(Cause.REQUEST).record
+        for moment in range(now - now % 10, now + 20_000, 10):
+            theirs = msgspec.structs.replace(first, id=f"{moment}", state=State.FAILED, moment=moment, relayer="0xb0b")
+            w.store.rows[theirs.id] = theirs
         record = await w.attempt()
         assert (record.code, record.moment) == ("already_claimed", 0)
 

@@ -8,9 +8,9 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aggregator.attempts import AttemptRecord, Cause, State
-from aggregator.joining import JOIN_WITHIN_MS, joins
-from aggregator.running import next_moment
+from aggregator.attempts import AttemptRecord, Cause
+from aggregator.running import JOIN_WITHIN_MS, joins, next_moment
+from aggregator.states import State
 from core.types import Mode
 from tests.support.aggregator import NOW, group
 

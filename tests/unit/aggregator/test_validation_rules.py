@@ -148,6 +148,7 @@ def test_an_outlier_is_included_with_a_warning_and_cannot_move_the_median_out_of
 @pytest.mark.parametrize("said", [Decimal("NaN"), Decimal("Infinity"), Decimal("1E+999999"), Decimal("59999")])
 def test_an_unsigned_answer_that_is_not_what_was_signed_is_a_warning(said: Decimal) -> None:
     one = received(FOUR[0], PRICES, GROUP)
+    # the reporter's own word, as far as evidence goes: its root is of this
     lying = replace(
         one, report=msgspec.structs.replace(one.report, answers={"BTC/USD": said, "ETH/USD": Decimal(3000)})
     )
@@ -163,6 +164,7 @@ def test_feeds_that_differ_from_the_contracts_are_told_apart() -> None:
     assert misconfigured(group(decimals=6), known) is not None
 
 
+STANDS = (10**12,)
 price = st.integers(min_value=100_000_000, max_value=2**62)
 
 
@@ -178,7 +180,11 @@ def byzantine(draw: st.DrawFn) -> tuple[int, list[int], list[Received]]:
     )
     found = [received(SIGNERS[f + i], (value,), one) for i, value in enumerate(honest_prices)]
     for liar in SIGNERS[:f]:
-        match draw(st.sampled_from(["value", "none", "silent", "twice", "moment", "previous", "hash"])):
+        match draw(
+            st.sampled_from(
+                ["value", "none", "silent", "twice", "moment", "previous", "hash", "unchanged", "both", "forged"]
+            )
+        ):
             case "value":
                 found.append(received(liar, (draw(price),), one))
             case "none":
@@ -189,6 +195,12 @@ def byzantine(draw: st.DrawFn) -> tuple[int, list[int], list[Received]]:
                 found.append(received(liar, (draw(price),), one, moment=NOW - 10))
             case "previous":
                 found.append(received(liar, (draw(price),), one, previous_moment=1))
+            case "unchanged":
+                found.append(received(liar, (0,), one, unchanged=1, standing=STANDS))
+            case "both":
+                found.append(received(liar, (draw(price),), one, unchanged=1, standing=STANDS))
+            case "forged":
+                found.append(replace(received(liar, (draw(price),), one), unproven="another root"))
             case "hash":
                 found.append(received(liar, (draw(price),), one, group_hash="0x" + "ee" * 32))
     return f, honest_prices, draw(st.permutations(found))
@@ -201,14 +213,57 @@ def test_whatever_f_reporters_do_the_answer_lies_within_the_honest_range(
 ) -> None:
     f, honest_prices, found = case
     one = group(BTC, f=f, threshold=2 * f + 1, min_contributors=2 * f + 1, max_price=Decimal(2) ** 63)
-    outcome = validate(found, expected(one, SIGNERS[: 3 * f + 1]), NOW)
+    outcome = validate(found, expected(one, SIGNERS[: 3 * f + 1], standing=STANDS), NOW)
     assert outcome.reason is None
     answer = int(outcome.answers[BTC].price.scaleb(8))
     assert min(honest_prices) <= answer <= max(honest_prices)
     signed = [included.report.signed for included in outcome.included]
-    assert outcome.hints == median_hints(signed, one.feeds)
-    assert signed[outcome.hints[0]].prices[0] == answer
+    assert outcome.hints == median_hints(signed, one.feeds, STANDS)
+    named = signed[outcome.hints[0]]
+    assert (STANDS[0] if named.unchanged else named.prices[0]) == answer
+    assert outcome.answers[BTC].attested is bool(named.unchanged)
     assert len(outcome.judged) == len(found)
+
+
+STANDING = (PRICES[0] + 7, PRICES[1])
+KNOWN = {"standing": STANDING}
+
+
+def mixed(index: int, prices: tuple[int, int], unchanged: int) -> Received:
+    return received(FOUR[index], prices, GROUP, unchanged=unchanged, standing=STANDING)
+
+
+def test_unchanged_observes_the_standing_answer_in_rank_and_contributors() -> None:
+    found = [mixed(0, (0, 0), 0b11), mixed(1, PRICES, 0), mixed(2, (PRICES[0] + 9, 0), 0b10)]
+    outcome = validate(found, expected(GROUP, FOUR, **KNOWN), NOW)
+    assert outcome.reason is None
+    btc, eth = outcome.answers[BTC], outcome.answers[ETH]
+    assert (btc.price, btc.contributors, btc.attested) == (Decimal("60000.00000007"), 3, True)
+    assert (btc.reporter, btc.spread_bps) == (FOUR[0].address.lower(), 0)
+    assert (eth.price, eth.contributors, eth.attested) == (Decimal("3000.00000000"), 3, True)
+    assert all(judged.warnings == {} for judged in outcome.judged)
+
+
+def test_of_equal_observations_one_that_calls_it_unchanged_is_named_so_that_nothing_is_written() -> None:
+    for order in ((0, 1, 2), (2, 1, 0), (1, 0, 2)):
+        found = [mixed(order[0], STANDING, 0), mixed(order[1], STANDING, 0), mixed(order[2], (0, STANDING[1]), 0b01)]
+        outcome = validate(found, expected(GROUP, FOUR, **KNOWN), NOW)
+        assert outcome.answers[BTC].attested
+        assert outcome.included[outcome.hints[0]].signer == FOUR[order[2]].address.lower()
+        assert not outcome.answers[ETH].attested
+
+
+def test_unchanged_says_nothing_of_a_feed_that_never_had_an_answer() -> None:
+    found = [mixed(index, (PRICES[0], 0), 0b10) for index in range(4)]
+    outcome = validate(found, expected(GROUP, FOUR, standing=(STANDING[0], 0)), NOW)
+    assert set(outcome.answers) == {BTC}
+    assert outcome.without == {ETH: "0 contributors, 3 are needed"}
+
+
+@pytest.mark.parametrize(("prices", "unchanged"), [(PRICES, 0b01), (PRICES, 0b10), ((0, 0), 0b100)])
+def test_a_price_beside_its_bit_or_a_bit_without_a_feed_is_malformed(prices: tuple[int, int], unchanged: int) -> None:
+    found = received(FOUR[0], prices, GROUP, unchanged=unchanged, standing=(*STANDING, 1))
+    assert [one.code for one in validate([found], expected(GROUP, FOUR, **KNOWN), NOW).judged] == [Fault.MALFORMED]
 
 
 def test_hash_of_the_kit_is_what_the_rules_compare() -> None:

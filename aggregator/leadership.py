@@ -1,0 +1,163 @@
+"""Which of several aggregators starts a group's attempts by itself: who holds the group's advisory lock in PostgreSQL.
+
+The lock lives as long as the session that took it. A leader that dies gives it up with its connection, at once; one
+whose machine vanishes, when the server's keep-alive probes go unanswered; one that is frozen, when the server ends the
+session that has not been heard of for `SILENCE_MS`. Whoever is next has it within a look of that. For a moment two may
+believe that they lead, one of them no longer being heard: that costs nothing, for a group has one open attempt at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import asyncpg  # type: ignore[import-untyped]
+from sqlalchemy.engine import URL, make_url
+
+from aggregator.metrics import Metrics
+from core.logs import Logger
+
+LOOK_S = 1.0
+REST_S = 3.0
+"""For so long, who has stepped down does not try to lead again."""
+SILENCE_MS = 3_000
+"""A session that says nothing for so long is ended by the server, and its locks are free."""
+_SESSION = {
+    "application_name": "fairmark leadership",
+    "tcp_keepalives_idle": "1",
+    "tcp_keepalives_interval": "1",
+    "tcp_keepalives_count": "2",
+}
+_SQLALCHEMYS = frozenset({"prepared_statement_cache_size", "prepared_statement_name_func", "async_creator_fn"})
+"""Arguments that SQLAlchemy takes for itself."""
+_FAULTS = (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
+
+
+def connect_arguments(url: URL) -> dict[str, Any]:
+    """For `asyncpg.connect`: what SQLAlchemy gives it for the URL of a store, query options included."""
+    _, arguments = url.get_dialect()().create_connect_args(url)
+    return {name: value for name, value in arguments.items() if name not in _SQLALCHEMYS}
+
+
+class Leadership:
+    """url: of the store of attempts, as SQLAlchemy has it. With SQLite there are no others: this process leads.
+
+    deployment: of the contract; groups: those that this process serves. timeout_s: bounds each question.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        deployment: str,
+        groups: Sequence[str],
+        metrics: Metrics,
+        logger: Logger,
+        timeout_s: float = 2.0,
+    ) -> None:
+        self._url = make_url(url)
+        self._alone = self._url.get_backend_name() == "sqlite"
+        self._deployment = deployment
+        self._groups = groups
+        self._metrics = metrics
+        self._log = logger
+        self._timeout_s = timeout_s
+        self._connection: asyncpg.Connection | None = None
+        self._leads: set[str] = set()
+        self._resting: dict[str, float] = {}  # until when, on the event loop's clock
+        self._looks_fail = False
+        self._given_up: set[str] = set()  # of these, the locks are still to be given back
+        if self._alone:
+            for group in groups:
+                self._take(group)
+
+    def leads(self, group: str) -> bool:
+        """Whether this process starts the group's attempts, as far as it knows."""
+        return group in self._leads
+
+    def step_down(self, group: str) -> None:
+        """Let another lead for a while: this process cannot make the group's attempts now."""
+        if self._alone or group not in self._leads:
+            return
+        self._leads.discard(group)
+        self._given_up.add(group)
+        self._resting[group] = asyncio.get_running_loop().time() + REST_S
+        self._metrics.leads.labels(group).set(0)
+        self._log.warning("steps_down", group=group)
+
+    async def run(self) -> None:
+        """Take every lock that is free, and see every `LOOK_S` that those we have are still ours, for ever."""
+        while True:
+            if not self._alone:
+                try:
+                    async with asyncio.timeout(self._timeout_s):
+                        await self._look()
+                    self._looks_fail = False
+                except _FAULTS as error:
+                    why = str(error) or f"no answer within {self._timeout_s:g} s"
+                    if not self._looks_fail:  # said once: who cannot connect looks every second, and never leads
+                        self._log.warning("cannot_lead", because=why)
+                    self._looks_fail = True
+                    self._lost(why)
+            await asyncio.sleep(LOOK_S)
+
+    async def _look(self) -> None:
+        if self._connection is None:
+            self._connection = await self._connected()
+        await self._connection.fetchval("SELECT 1")
+        for group in list(self._given_up):
+            await self._connection.fetchval("SELECT pg_advisory_unlock(hashtextextended($1, 0))", self._named(group))
+            self._given_up.discard(group)
+        now = asyncio.get_running_loop().time()
+        for group in self._groups:
+            if group in self._leads or self._resting.get(group, 0.0) > now:
+                continue
+            if await self._connection.fetchval(
+                "SELECT pg_try_advisory_lock(hashtextextended($1, 0))", self._named(group)
+            ):
+                self._take(group)
+
+    def _named(self, group: str) -> str:
+        return f"fairmark:lead:{self._deployment}:{group}"
+
+    async def _connected(self) -> asyncpg.Connection:
+        connection = await asyncpg.connect(**connect_arguments(self._url), server_settings=_SESSION)
+        try:
+            await connection.execute(f"SET idle_session_timeout = {SILENCE_MS}")
+        except asyncpg.UndefinedObjectError:
+            self._log.warning(
+                "no_idle_session_timeout", because="PostgreSQL is older than 14: a frozen leader stays one"
+            )
+        connection.add_termination_listener(self._ended)
+        return connection
+
+    def _ended(self, connection: asyncpg.Connection) -> None:
+        if connection is self._connection:
+            self._lost("the server ended the session")
+
+    def _take(self, group: str) -> None:
+        self._leads.add(group)
+        self._metrics.leads.labels(group).set(1)
+        self._log.info("leads", group=group)
+
+    def _lost(self, why: str) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()
+        for group in self._leads:
+            self._metrics.leads.labels(group).set(0)
+        if self._leads:
+            self._log.warning("leads_no_more", groups=sorted(self._leads), because=why)
+        self._leads.clear()
+        self._given_up.clear()  # with the session
+
+    async def release(self) -> None:
+        """Let others lead."""
+        connection, self._connection = self._connection, None
+        self._leads.clear()
+        if connection is not None:
+            try:
+                await connection.close(timeout=self._timeout_s)
+            except _FAULTS:
+                connection.terminate()
