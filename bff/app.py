@@ -30,6 +30,8 @@ _TAGS = [
     {"name": "prices", "description": "Standing prices, and new ones on request."},
     {"name": "feeds", "description": "What is published, by which rules."},
     {"name": "evidence", "description": "Where a price came from: every report, quote and failure."},
+    {"name": "market data", "description": "What single exchanges show now, statistics of the last minutes, candles."},
+    {"name": "signals", "description": "Numbers that are no prices, from reporters whose silence is an error."},
     {"name": "operations", "description": "For operators and orchestrators."},
 ]
 

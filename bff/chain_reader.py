@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from decimal import Decimal
 
+from bff.confidences import Confidences
+from bff.documents import Trouble
 from bff.edges import ChainEdge, GroupReading
 from bff.errors import ChainUnavailableError, StalePricesError
 from bff.metrics import BffMetrics
 from bff.prices import GroupView, view
-from bff.transactions import Transactions
+from bff.transactions import RoundKey, Transactions
+from bff.upstream import RoundConfidence
 from core.clock import Clock
 from core.errors import FairmarkError
 from core.logs import Logger
-from core.types import Group, Mode
+from core.types import Group, Mode, Pair
 
 _FIRST_WAIT_S = 0.005
 _LONGEST_WAIT_S = 0.1
@@ -55,10 +59,21 @@ class _GroupReader:
         self.group = group
         self.gate = RoundGate(hold_ms)
         self.transactions = Transactions()
+        self.confidences = Confidences()
+        self.written: dict[Pair, RoundKey] = {}  # the round that wrote each standing answer
         self.reading: GroupReading | None = None
         self.view: GroupView | None = None
         self.under_way: asyncio.Task[GroupReading] | None = None
         self.failure: str | None = None
+
+    def note_written(self, reading: GroupReading) -> None:
+        """An answer is told with the moment of the last round that attested it; its own round's moment is from when
+        it was new, and not known where it was attested before it was first read."""
+        for pair, answer in reading.answers.items():
+            known = self.written.get(pair)
+            same = known is not None and known[0] == answer.round and known[1] <= answer.observed_ms
+            if known is None or not same or answer.round == reading.round:
+                self.written[pair] = (answer.round, answer.observed_ms)
 
 
 class ChainReader:
@@ -78,7 +93,10 @@ class ChainReader:
         metrics: BffMetrics,
         logger: Logger,
         read_timeout_s: float = 5.0,
+        told: Callable[[str, int], Awaitable[RoundConfidence]] | None = None,
     ) -> None:
+        """told: what the aggregator says of the answers of a group's round."""
+        self._told = told
         self._chain = chain
         self._mode = mode
         self._clock = clock
@@ -89,6 +107,7 @@ class ChainReader:
         self._quiet_ms = 2 * _HOLD_POLLS * poll_ms + int(read_timeout_s * 1000)
         self._groups = {group.name: _GroupReader(group, _HOLD_POLLS * poll_ms) for group in groups}
         self.first_readings = asyncio.Event()
+        self._troubles: Mapping[Pair, tuple[Trouble, ...]] = {}
 
     def view(self, group: str) -> GroupView | None:
         """What was last read of `group`; None before the first reading. `group` is a configured one."""
@@ -153,6 +172,20 @@ class ChainReader:
         if reader.transactions.note((round_, moment), transaction):
             self._prepare(reader)
 
+    def note_confidence(self, group: str, moment: int, told: Mapping[str, Decimal]) -> None:
+        """Learn of a round's from whoever made it, and so save the question."""
+        if told:
+            reader = self._groups[group]
+            reader.confidences.note(moment, told)
+            self._prepare(reader)
+
+    def note_troubles(self, troubles: Mapping[Pair, tuple[Trouble, ...]]) -> None:
+        """Learn which strict feeds are in error, and why: their prices say so from now on."""
+        if troubles != self._troubles:
+            self._troubles = dict(troubles)
+            for reader in self._groups.values():
+                self._prepare(reader)
+
     async def health(self) -> str:
         """Raises `ChainUnavailableError` while a group's last read failed, or none was taken for several polls."""
         now_ms = self._clock.now_ms()
@@ -187,6 +220,7 @@ class ChainReader:
             try:
                 await self.read(reader.group.name)
                 await self._find_transaction(reader)
+                await self._find_confidence(reader)
                 self._observe_ages(reader)
             except ChainUnavailableError:
                 pass  # told once, by `_failed`; the last reading is served, and ages
@@ -226,7 +260,9 @@ class ChainReader:
             return
         if reading.round < standing[1]:
             self._log.warning("rounds_taken_back", group=name, standing=standing[1], round=reading.round)
+            reader.written.clear()
         reader.reading = reading
+        reader.note_written(reading)
         self._prepare(reader, now_ms)
         self._metrics.chain_reads.labels(name, "taken").inc()
         self._metrics.round.labels(name).set(reading.round)
@@ -246,6 +282,9 @@ class ChainReader:
             mode=self._mode,
             received_ms=received_ms,
             transactions=reader.transactions.known,
+            written=reader.written,
+            confidences=reader.confidences,
+            troubles=self._troubles,
         )
 
     async def _find_transaction(self, reader: _GroupReader) -> None:
@@ -255,7 +294,7 @@ class ChainReader:
         if reading is None:
             return
         key = (reading.round, reading.moment)
-        reader.transactions.keep([key, *((answer.round, answer.observed_ms) for answer in reading.answers.values())])
+        reader.transactions.keep([key, *reader.written.values()])
         if not reader.transactions.wants(key):
             return
         with contextlib.suppress(FairmarkError, TimeoutError):
@@ -263,6 +302,17 @@ class ChainReader:
                 found = await self._chain.round_transaction(reader.group.name, reading.round, reading.accepted_block)
             if found is not None and reader.transactions.note(key, found):
                 self._prepare(reader)
+
+    async def _find_confidence(self, reader: _GroupReader) -> None:
+        """Ask what stands behind the standing round, if it is new. Without an answer the chain's word stands alone."""
+        reading = reader.reading
+        if reading is None or self._told is None or not reader.confidences.wants(reading.moment):
+            return
+        with contextlib.suppress(FairmarkError, TimeoutError):
+            async with asyncio.timeout(self._read_timeout_s):
+                found = await self._told(reader.group.name, reading.round)
+            if found.moment == reading.moment:
+                self.note_confidence(reader.group.name, found.moment, found.feeds)
 
     def _observe_ages(self, reader: _GroupReader) -> None:
         if reader.view is not None:

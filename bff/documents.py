@@ -23,6 +23,8 @@ _PRICE: dict[str, JsonValue] = {
     "mode": "live",
     "stale": False,
     "status": "ok",
+    "confidence": 1.0,
+    "troubles": [],
     "transaction": "0x5c504ed432cb51138bcf09aa5e8a410dd4a1e204ef84bfed1be16dfba1b22060",
 }
 _FEED: dict[str, JsonValue] = {
@@ -44,12 +46,26 @@ class _Document(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Trouble(BaseModel):
+    """Why something has no value, where it began, and since when."""
+
+    reporter: str = Field(description="where it began: a reporter, a signal, or the feed itself")
+    code: str = Field(description="reporter_stopped, data_outdated, signal_unreachable, signal_invalid or no_quorum")
+    since: str = Field(description="RFC 3339")
+    via: list[str] = Field(description="through whom it reached the feed, the nearest first")
+    detail: str
+
+
 class PriceStatus(StrEnum):
-    """ok; stale: too old to act on; halted: the contract is paused and answers nobody on chain."""
+    """ok; degraded: fewer reporters or sources stand behind it than are wanted, and no fewer than required; stale: too
+    old to act on; halted: the contract is paused and answers nobody on chain; error: a strict feed misses a reporter,
+    and nothing is published until that is resolved."""
 
     OK = "ok"
+    DEGRADED = "degraded"
     STALE = "stale"
     HALTED = "halted"
+    ERROR = "error"
 
 
 class Price(_Document):
@@ -61,15 +77,22 @@ class Price(_Document):
     price: str = Field(description="one unit of the base costs so many of the quote; exact, with all its decimals")
     decimals: int = Field(description="the contract holds price × 10^decimals")
     group: str = Field(description="feeds of a group share rounds")
-    round: int = Field(description="the round in which this answer was accepted")
-    observed_at: str = Field(description="the moment for which the reporters signed this price (RFC 3339)")
+    round: int = Field(description="the round that wrote this answer; later ones may have found it unchanged")
+    observed_at: str = Field(
+        description="the last moment for which the reporters signed this price, or called it unchanged (RFC 3339)"
+    )
     updated_at: str = Field(description="the same as the contract tells it, in whole seconds (RFC 3339)")
     age_seconds: float = Field(description="since observed_at, by our wall clock when this was written")
-    contributors: int = Field(description="reporters with a price among the signed reports")
+    contributors: int = Field(description="reporters with a price in the round that wrote this answer")
     spread_bps: int = Field(description="from the lowest to the highest of their prices, in basis points")
     mode: Mode = Field(description="live: real exchanges; test: simulated ones, worth nothing")
-    stale: bool = Field(description="older than heartbeat and grace together, or halted")
+    stale: bool = Field(description="older than heartbeat and grace together, or halted, or in error")
     status: PriceStatus
+    confidence: float = Field(
+        description="the part of the wanted reporters, and of the sources they want, that stands behind it: 0 to 1, "
+        "cut to two places; no probability"
+    )
+    troubles: tuple[Trouble, ...] = Field(default=(), description="in error: which reporters are missing, since when")
     transaction: str | None = Field(description="that brought the answer on chain; null where it is not known (yet)")
 
 
@@ -174,6 +197,63 @@ class Attempt(BaseModel):
     transaction: str | None = None
 
 
+class ReporterRoot(BaseModel):
+    """A reporter's evidence root in a round."""
+
+    reporter: str
+    root: str
+
+
+class ProvenQuote(BaseModel):
+    """A quote that a reporter counted, and the proof that it signed so."""
+
+    reporter: str
+    fetcher: str
+    feed: str = Field(description="or the conversion rate that the quote was counted for")
+    source: str
+    pair: str = Field(description="the market that was read")
+    price: str = Field(description="as read, in units of the market's quote currency")
+    scaled_price: str = Field(description="the same as the leaf has it: an integer at 36 decimals")
+    source_time_ms: int | None = Field(description="the source's own time; null, and 0 in the leaf, where it gave none")
+    received_ms: int
+    leaf: str
+    proof: list[str]
+
+
+class Evidence(BaseModel):
+    """The quotes behind a feed's answer in a round, each with what `verifyObservation` needs."""
+
+    group: str
+    round: int
+    moment: int = Field(description="milliseconds since the Unix epoch")
+    mode: Mode
+    chain_id: int
+    contract: str
+    leaf_types: list[str] = Field(
+        description="a leaf is keccak256(keccak256(abi.encode(feed, source, pair, scaled price, source time, receipt)))"
+    )
+    roots: list[ReporterRoot] = Field(description="all of the round's, in the order that the contract wants")
+    quotes: list[ProvenQuote]
+    not_kept: list[str] = Field(description="reporters whose quotes the bounded record does not hold")
+
+
+class Equivocation(BaseModel):
+    """Two different reports that one reporter signed for one group and moment."""
+
+    model_config = ConfigDict(extra="allow")
+
+    deployment: str
+    mode: Mode
+    group: str
+    moment: int = Field(description="milliseconds since the Unix epoch")
+    signer: str = Field(description="recovered from both signatures, in lower case")
+    attempt: str = Field(description="where they came in: see GET /v1/attempts/{id}")
+    seen_ms: int
+    first: dict[str, JsonValue] = Field(description="as signed (EIP-712), in the order in which they came")
+    second: dict[str, JsonValue]
+    round: int | None = Field(default=None, description="that the attempt brought without them")
+
+
 class Update(BaseModel):
     """The newest round that a quorum signed, whether a block has it or not, and the transaction that carries it.
 
@@ -193,6 +273,57 @@ class Update(BaseModel):
     answers: dict[str, str] = Field(description="the median of each feed that has one")
     reports: list[JsonValue] = Field(description="as signed: prices are integers scaled by the feed's decimals")
     hints: str = Field(description="0x-hex: for each feed, which report has the median; ff: none")
+
+
+class Signal(BaseModel):
+    """A number that is no price, made of its reporters' productions for one period. It may be zero or negative."""
+
+    signal: str
+    state: str = Field(description="ok; waiting: no value yet; error: nothing is published, see `troubles`")
+    since: str = Field(description="when it entered this state (RFC 3339)")
+    value: str | None = Field(description="with all its decimals; null unless the state is ok")
+    decimals: int
+    minimum: str
+    maximum: str
+    policy: str = Field(description="strict: one reporter's silence is an error; quorum: enough must remain")
+    period_ms: int
+    of: str | None = Field(description="the start of the period that the last value is of (RFC 3339)")
+    age_seconds: float | None
+    contributors: list[str] = Field(description="the reporters in the last value")
+    troubles: list[Trouble]
+
+
+class Reporter(BaseModel):
+    """A registered reporter of a signal."""
+
+    feed: str
+    name: str
+    address: str = Field(description="of the key that it signs with")
+    state: str = Field(description="waiting, running, late, stopped, failing, outdated or deregistered")
+    since: str
+    period_ms: int
+    depends: list[str] = Field(description="every signal that its productions are made of")
+    registered: str
+    produced: str | None = Field(description="the start of the period that it produced for last (RFC 3339)")
+    data_of: str | None = Field(description="the time of the oldest datum in that (RFC 3339)")
+    value: str | None
+    trouble: Trouble | None
+
+
+class SignalProblem(ProblemDocument):
+    """No value now: the members of a signal stand beside those of the problem."""
+
+    signal: str | None = None
+    state: str | None = None
+    troubles: list[Trouble] = Field(default_factory=list)
+
+
+class FeedStanding(BaseModel):
+    """A strict feed, as the aggregator sees it."""
+
+    feed: str
+    error: bool
+    troubles: list[Trouble]
 
 
 class UnknownPairProblem(ProblemDocument):

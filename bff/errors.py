@@ -6,6 +6,8 @@ FairmarkError
     ├── UnknownPairError              a pair that is not published here
     ├── ChainUnavailableError         the chain could not be read
     ├── AggregatorUnavailableError    the aggregator is down, hangs, or answers what we cannot use
+    ├── MarketUnavailableError        the market data's service is down, hangs, or answers what we cannot use
+    ├── TraderUnavailableError        the trader is down, hangs, or answers what we cannot use
     └── RecordNotFoundError           the aggregator has no such attempt or round
 """
 
@@ -52,6 +54,18 @@ class AggregatorUnavailableError(BffError):
     """The aggregator does not answer, refuses us, or answers what cannot be read. Reads go on without it."""
 
     code = "aggregator_unavailable"
+
+
+class MarketUnavailableError(BffError):
+    """The market data's service does not answer. The oracle's prices are another matter, and go on."""
+
+    code = "market_unavailable"
+
+
+class TraderUnavailableError(BffError):
+    """The trader does not answer, or answers what cannot be read. Prices go on without it."""
+
+    code = "trader_unavailable"
 
 
 class RecordNotFoundError(BffError):

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bff.documents import GroupRound, Price, PriceStatus, RefreshedPrice
+from bff.confidences import Confidences
+from bff.documents import GroupRound, Price, PriceStatus, RefreshedPrice, Trouble
 from bff.edges import Answer, GroupReading
 from core.clock import rfc3339
-from core.types import Group, Mode, Pair
+from core.quality import Quality, confidence, quality
+from core.types import Feed, Group, Mode, Pair
 
 
 def decimal_text(value: int, decimals: int) -> str:
@@ -27,17 +29,25 @@ class Standing:
     observed_ms: int
     stale_after_ms: int
     halted: bool
+    troubles: tuple[Trouble, ...] = ()
 
     def at(self, now_ms: int, *, superseded: bool = False) -> Price:
         """The document at `now_ms` of the wall clock (never the chain's, whose last block may be old).
 
         A moment ahead of our clock has age 0. Stale: older than heartbeat and grace together, or halted; `superseded`
-        makes it stale whatever its age, because a newer one was asked for and could not be had.
+        makes it stale whatever its age, because a newer one was asked for and could not be had. So do troubles: a
+        strict feed in error publishes nothing.
         """
         age_ms = max(0, now_ms - self.observed_ms)
-        stale = self.halted or superseded or age_ms > self.stale_after_ms
-        status = PriceStatus.HALTED if self.halted else PriceStatus.STALE if stale else PriceStatus.OK
-        return self.document.model_copy(update={"age_seconds": age_ms / 1000, "stale": stale, "status": status})
+        stale = self.halted or superseded or bool(self.troubles) or age_ms > self.stale_after_ms
+        status = PriceStatus.STALE if stale else self.document.status
+        if self.troubles:
+            status = PriceStatus.ERROR
+        if self.halted:
+            status = PriceStatus.HALTED
+        return self.document.model_copy(
+            update={"age_seconds": age_ms / 1000, "stale": stale, "status": status, "troubles": self.troubles}
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +82,13 @@ def view(
     mode: Mode,
     received_ms: int,
     transactions: Mapping[tuple[int, int], str],
+    written: Mapping[Pair, tuple[int, int]] | None = None,
+    confidences: Confidences | None = None,
+    troubles: Mapping[Pair, tuple[Trouble, ...]] | None = None,
 ) -> GroupView:
-    """Prepare a reading. transactions: (round, moment) to the hash of the transaction that brought that round.
+    """Prepare a reading. transactions: (round, moment) to the hash of the transaction that brought that round. written:
+    by pair, the (round, moment) that wrote its standing answer, where later rounds may have attested it.
+    confidences: the aggregator's, which know of the sources, too. troubles: of the feeds in error.
 
     A feed that the reading leaves out, or gives without a value, was never priced and does not stand in the view.
     """
@@ -81,9 +96,12 @@ def view(
     for feed in group.feeds:
         answer = reading.answers.get(feed.pair)
         if answer is not None and answer.value > 0:
-            transaction = transactions.get((answer.round, answer.observed_ms))
-            document = _document(feed.pair, group.name, answer, mode, transaction)
-            standing[feed.pair] = Standing(document, answer.observed_ms, answer.stale_after_s * 1000, reading.paused)
+            transaction = transactions.get((written or {}).get(feed.pair, (answer.round, answer.observed_ms)))
+            document = _document(feed, group.name, answer, mode, transaction, confidences)
+            ill = (troubles or {}).get(feed.pair, ())
+            standing[feed.pair] = Standing(
+                document, answer.observed_ms, answer.stale_after_s * 1000, reading.paused, ill
+            )
     return GroupView(
         group=group.name,
         round=reading.round,
@@ -100,9 +118,17 @@ def refreshed(price: Price, attempt: str) -> RefreshedPrice:
     return RefreshedPrice.model_construct(**dict(price), attempt=attempt)
 
 
-def _document(pair: Pair, group: str, answer: Answer, mode: Mode, transaction: str | None) -> Price:
+def _document(
+    feed: Feed, group: str, answer: Answer, mode: Mode, transaction: str | None, confidences: Confidences | None
+) -> Price:
+    asked = {"required": feed.min_contributors, "wanted": feed.wanted_contributors}
+    sure = confidence(answer.contributors, **asked)
+    told = None if confidences is None else confidences.of(feed.pair, answer.observed_ms)
+    if told is not None:
+        sure = min(sure, told)
+    whole = quality(answer.contributors, **asked) is not Quality.DEGRADED and (told is None or told == 1)
     return Price(
-        pair=pair,
+        pair=feed.pair,
         price=decimal_text(answer.value, answer.decimals),
         decimals=answer.decimals,
         group=group,
@@ -114,6 +140,7 @@ def _document(pair: Pair, group: str, answer: Answer, mode: Mode, transaction: s
         spread_bps=answer.spread_bps,
         mode=mode,
         stale=False,
-        status=PriceStatus.OK,
+        status=PriceStatus.OK if whole else PriceStatus.DEGRADED,
+        confidence=float(sure),
         transaction=transaction,
     )

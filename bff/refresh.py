@@ -11,11 +11,16 @@ from bff.chain_reader import ChainReader
 from bff.documents import Price, RefreshedPrice
 from bff.errors import AggregatorUnavailableError, ChainUnavailableError
 from bff.metrics import BffMetrics
-from bff.prices import GroupView
+from bff.prices import GroupView, Standing
 from bff.upstream import Aggregator, RefreshOutcome
 from core.clock import Clock
 from core.logs import Logger
 from core.problems import Problem
+
+
+def attested(standing: Standing, outcome: RefreshOutcome) -> bool:
+    """Whether the round found the standing answer unchanged."""
+    return bool(outcome.moment) and standing.observed_ms >= outcome.moment
 
 
 class Refresher:
@@ -81,7 +86,9 @@ class Refresher:
             raise refusals.still_running(outcome, self._timeout_ms, self._last(listed))
         view = await self._read_back(listed, outcome, outcome.round, deadline)
         standing = view.standing.get(listed.pair)
-        if standing is None or standing.document.round < outcome.round:
+        # an answer that this round attested as unchanged keeps its own round's number, and has this one's moment
+        moved = standing is not None and (standing.document.round >= outcome.round or attested(standing, outcome))
+        if standing is None or not moved:
             raise refusals.feed_not_updated(listed.pair, outcome, self._last(listed))
         return prices.refreshed(standing.at(self._clock.now_ms()), outcome.id)
 
@@ -89,6 +96,7 @@ class Refresher:
         group = listed.group.name
         if outcome.transaction is not None and outcome.moment:
             self._reader.note_transaction(group, round_, outcome.moment, outcome.transaction)
+        self._reader.note_confidence(group, outcome.moment, outcome.confidence)
         try:
             async with asyncio.timeout(deadline - time.monotonic()):
                 return await self._reader.read_round(group, round_, outcome.moment)

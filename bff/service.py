@@ -12,12 +12,18 @@ from bff.app import build_app
 from bff.catalogue import Catalogue
 from bff.chain_reader import ChainReader
 from bff.edges import ChainEdge
+from bff.market_upstream import HttpMarket
 from bff.metrics import BffMetrics
 from bff.refresh import Refresher
 from bff.routes.attempts import attempts_router
 from bff.routes.feeds import feeds_router
+from bff.routes.market import market_router
 from bff.routes.prices import prices_router
-from bff.upstream import HttpAggregator
+from bff.routes.signals import signals_router
+from bff.strict import StrictWatch
+from bff.trader import HttpTrader
+from bff.upstream import Aggregator, HttpAggregator
+from bff.upstreams import AnyAggregator
 from core.clock import Clock
 from core.logs import Logger, get_logger
 from core.ops import Ops
@@ -29,7 +35,8 @@ class BffService:
     """Serve `app` (with `core.ops.serve`) while `run` runs.
 
     chain: `contracts.client.OracleClient`, or anything with its two reads; it is not closed here. token: the bearer
-    token that the aggregator asks for. transport: where requests to the aggregator go; tests give their own.
+    token that the aggregator asks for. transport, trader_transport: where requests to the aggregator and to the trader
+    go; tests give their own.
     """
 
     def __init__(
@@ -44,16 +51,28 @@ class BffService:
         token: str,
         logger: Logger | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
+        trader_transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         log = logger or get_logger("bff", mode)
         metrics = BffMetrics(ops.registry)
         catalogue = Catalogue(groups)
         self._ops = ops
         self._log = log
+        urls = (settings.aggregator_url, *settings.aggregator_urls)
+        each = [HttpAggregator(url, token, transport) for url in urls]
+        self.aggregator: Aggregator = each[0] if len(each) == 1 else AnyAggregator(each)
         self.reader = ChainReader(
-            chain, groups, mode=mode, clock=clock, poll_ms=settings.poll_ms, metrics=metrics, logger=log
+            chain,
+            groups,
+            mode=mode,
+            clock=clock,
+            poll_ms=settings.poll_ms,
+            metrics=metrics,
+            logger=log,
+            told=self.aggregator.confidence,
         )
-        self.aggregator = HttpAggregator(settings.aggregator_url, token, transport)
+        self.market = None if settings.market_url is None else HttpMarket(settings.market_url)
+        self.trader = HttpTrader(settings.trader_url, trader_transport)
         refresher = Refresher(
             self.aggregator,
             self.reader,
@@ -61,6 +80,11 @@ class BffService:
             timeout_ms=settings.refresh_timeout_ms,
             metrics=metrics,
             logger=log,
+        )
+        self._strict = (
+            StrictWatch(self.aggregator, self.reader, settings.poll_ms, log)
+            if any(group.strict for group in groups)
+            else None
         )
         ops.depend("chain", self.reader.health)
         ops.depend("aggregator", self.aggregator.ping, required=False)
@@ -71,6 +95,8 @@ class BffService:
                 prices_router(catalogue, self.reader, refresher, clock=clock, mode=mode),
                 feeds_router(catalogue, chain.deployment, mode),
                 attempts_router(catalogue, self.aggregator),
+                *(() if self.market is None else (market_router(self.market),)),
+                signals_router(self.trader),
             ],
             catalogue=catalogue,
             reader=self.reader,
@@ -87,6 +113,8 @@ class BffService:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self.reader.run(), name="bff:reader")
+                if self._strict is not None:
+                    tasks.create_task(self._strict.run(), name="bff:strict")
                 await self.reader.first_readings.wait()
                 self._ops.set_ready()
                 self._log.info("ready")
@@ -95,6 +123,9 @@ class BffService:
             await self.close()
 
     async def close(self) -> None:
-        """Close the client of the aggregator. Safe to call twice."""
+        """Close the clients of the other services. Safe to call twice."""
         await self.reader.close()
         await self.aggregator.close()
+        if self.market is not None:
+            await self.market.close()
+        await self.trader.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from decimal import Decimal
 from typing import Any, Protocol
 
 import aiohttp
@@ -27,7 +28,8 @@ _PING_TIMEOUT_S = 1.5
 
 
 class RefreshOutcome(Struct, frozen=True, kw_only=True):
-    """What became of a refresh so far. round, transaction: where it was accepted. code, detail: why it failed."""
+    """What became of a refresh so far. round, transaction: where it was accepted. code, detail: why it failed.
+    confidence: by pair, how much of what was wanted stands behind its answers."""
 
     id: str
     state: str
@@ -36,6 +38,7 @@ class RefreshOutcome(Struct, frozen=True, kw_only=True):
     detail: str = ""
     round: int | None = None
     transaction: str | None = None
+    confidence: dict[str, Decimal] = {}
 
     @property
     def accepted(self) -> bool:
@@ -44,6 +47,13 @@ class RefreshOutcome(Struct, frozen=True, kw_only=True):
     @property
     def failed(self) -> bool:
         return self.state == "failed"
+
+
+class RoundConfidence(Struct, frozen=True, kw_only=True):
+    """How much of what was wanted stands behind a round's answers, sources included: 0 to 1, by pair."""
+
+    moment: int
+    feeds: dict[str, Decimal] = {}
 
 
 class Aggregator(Protocol):
@@ -64,8 +74,25 @@ class Aggregator(Protocol):
         """The record of the attempt that brought a round, as JSON. Raises `RecordNotFoundError`."""
         ...
 
+    async def evidence(self, group: str, number: int, feed: str) -> bytes:
+        """Proofs of the quotes behind a feed's answer in a round, as JSON. feed: as in URLs. Raises
+        `RecordNotFoundError`."""
+        ...
+
     async def update(self, group: str) -> bytes:
         """The group's newest signed round as JSON. Raises `RecordNotFoundError` where none is young enough."""
+        ...
+
+    async def confidence(self, group: str, number: int) -> RoundConfidence:
+        """Of a round's answers. Raises `RecordNotFoundError`."""
+        ...
+
+    async def equivocations(self, limit: int) -> bytes:
+        """Proofs of two different reports by one signer for one moment, the latest first, as JSON."""
+        ...
+
+    async def standings(self) -> bytes:
+        """Every strict feed, and whether it is in error, as JSON."""
         ...
 
     async def ping(self) -> str: ...
@@ -114,8 +141,24 @@ class HttpAggregator:
     async def round(self, group: str, number: int) -> bytes:
         return await self._record(f"/v1/groups/{group}/rounds/{number}")
 
+    async def evidence(self, group: str, number: int, feed: str) -> bytes:
+        return await self._record(f"/v1/groups/{group}/rounds/{number}/evidence?feed={feed}")
+
     async def update(self, group: str) -> bytes:
         return await self._record(f"/v1/groups/{group}/update")
+
+    async def confidence(self, group: str, number: int) -> RoundConfidence:
+        body = await self._record(f"/v1/groups/{group}/rounds/{number}/confidence")
+        try:
+            return codec.decode(body, RoundConfidence)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise AggregatorUnavailableError(f"the aggregator's answer cannot be read: {error}") from error
+
+    async def equivocations(self, limit: int) -> bytes:
+        return await self._record(f"/v1/equivocations?limit={limit}")
+
+    async def standings(self) -> bytes:
+        return await self._record("/v1/feeds/standings")
 
     async def ping(self) -> str:
         started = time.perf_counter()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Response
+from fastapi import APIRouter, Path, Query, Response
 
 from bff import refusals
 from bff.catalogue import Catalogue
-from bff.documents import Attempt, Update
+from bff.documents import Attempt, Equivocation, Evidence, Update
 from bff.errors import AggregatorUnavailableError, RecordNotFoundError
 from bff.routes.answers import JSON, NO_CACHE, NO_STORE
 from bff.upstream import Aggregator
@@ -16,6 +16,10 @@ from core.problems import Problem, problem_responses
 
 AttemptId = Annotated[str, Path(pattern=r"^[0-9a-fA-F]{32}$", description="as a refresh or its problem gave it")]
 GroupName = Annotated[str, Path(description="a group's name, in any case", examples=["majors"])]
+FeedSlug = Annotated[
+    str,
+    Query(pattern=r"^[A-Za-z0-9]{2,10}-[A-Za-z0-9]{2,10}$", description="a feed, or a rate", examples=["BTC-USD"]),
+]
 RoundNumber = Annotated[int, Path(ge=1, le=2**63 - 1, description="a round's number in the contract")]
 
 
@@ -58,6 +62,27 @@ def attempts_router(catalogue: Catalogue, aggregator: Aggregator) -> APIRouter:
         return Response(body, media_type=JSON, headers=NO_CACHE)
 
     @router.get(
+        "/v1/groups/{group}/rounds/{number}/evidence",
+        response_model=Evidence,
+        responses=problem_responses(404, 422, 503),
+        summary="Proofs of the quotes behind an answer, to be checked on chain",
+    )
+    async def evidence(group: GroupName, number: RoundNumber, feed: FeedSlug) -> Response:
+        """Each quote that a reporter counted for the feed (or, by its pair, for a conversion rate), with its leaf and
+        proof: the arguments of the contract's `verifyObservation`. A round is proven on chain for as long as the
+        contract keeps its evidence: 64 rounds."""
+        name = group.lower()
+        if name not in catalogue.groups:
+            raise refusals.unknown_group(group, list(catalogue.groups))
+        try:
+            body = await aggregator.evidence(name, number, feed)
+        except RecordNotFoundError as error:
+            raise Problem(404, "unknown_round", "No such round", str(error)) from None
+        except AggregatorUnavailableError as error:
+            raise _unavailable(error) from error
+        return Response(body, media_type=JSON, headers=NO_CACHE)
+
+    @router.get(
         "/v1/groups/{group}/update",
         response_model=Update,
         responses=problem_responses(404, 422, 503),
@@ -78,7 +103,27 @@ def attempts_router(catalogue: Catalogue, aggregator: Aggregator) -> APIRouter:
             raise _unavailable(error) from error
         return Response(body, media_type=JSON, headers=NO_STORE)
 
+    _add_equivocations(router, aggregator)
     return router
+
+
+def _add_equivocations(router: APIRouter, aggregator: Aggregator) -> None:
+    @router.get(
+        "/v1/equivocations",
+        response_model=list[Equivocation],
+        responses=problem_responses(422, 503),
+        summary="Proofs that a reporter signed two different reports for one moment",
+    )
+    async def equivocations(
+        limit: Annotated[int, Query(ge=1, le=1_000, description="the latest moments first")] = 100,
+    ) -> Response:
+        """Each holds both reports as signed: whoever recovers the signatures finds one signer, and needs nobody's word.
+        Neither counts; where the second came after the round, the first had counted."""
+        try:
+            body = await aggregator.equivocations(limit)
+        except (AggregatorUnavailableError, RecordNotFoundError) as error:
+            raise _unavailable(AggregatorUnavailableError(str(error))) from error
+        return Response(body, media_type=JSON, headers=NO_CACHE)
 
 
 def _unavailable(error: AggregatorUnavailableError) -> Problem:

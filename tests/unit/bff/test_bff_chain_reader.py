@@ -118,6 +118,37 @@ async def test_the_poll_reads_and_finds_the_rounds_transaction_once():
     assert standing[ETH].document.price == "4000.01"
 
 
+async def test_an_attested_answer_keeps_the_transaction_of_the_round_that_wrote_it():
+    chain = FakeChain(reading(7, answer(), answer(ETH, 400_001, decimals=2)))
+    reader, _ = make(chain, poll_ms=1)
+    async with polling(reader):
+        await until(lambda: len(chain.lookups) == 1)
+        for round_ in (8, 9):  # both found ETH as it was: its round stays, its moment moves on
+            moment = NOW_MS + 10 * round_
+            now = answer(round_=round_, observed_ms=moment)
+            chain.reading = reading(round_, now, answer(ETH, 400_001, decimals=2, round_=7, observed_ms=moment))
+            await until(
+                lambda of=round_: reader.view("majors").standing[BTC].document.transaction == transaction_of(of)
+            )
+            assert reader.view("majors").standing[ETH].document.transaction == transaction_of(7)
+            assert reader.view("majors").standing[ETH].observed_ms == moment
+
+
+async def test_after_a_reorganisation_an_answer_has_no_transaction_of_the_history_that_was_left():
+    chain = FakeChain(reading(7, answer(), answer(ETH, 400_001, decimals=2)))
+    reader, clock = make(chain)
+    await reader.read("majors")
+    reader.note_transaction("majors", 7, NOW_MS - 1_001, transaction_of(7))
+    known = reader.view("majors").standing[ETH].document.transaction
+    chain.reading = reading(6, answer(round_=6, observed_ms=NOW_MS + 5_000), answer(ETH, 400_001, decimals=2, round_=6))
+    await reader.read("majors")
+    clock.advance(10_000_000)
+    await reader.read("majors")
+    assert reader.view("majors").round == 6
+    assert known == transaction_of(7)
+    assert reader.view("majors").standing[ETH].document.transaction is None
+
+
 async def test_an_answer_of_an_older_round_keeps_the_transaction_it_came_with():
     chain = FakeChain(reading(7, answer(), answer(ETH, 400_001, decimals=2)))
     reader, _ = make(chain, poll_ms=1)

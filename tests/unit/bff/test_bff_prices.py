@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -66,6 +67,8 @@ def test_the_whole_document_by_value():
         "mode": "test",
         "stale": False,
         "status": "ok",
+        "confidence": 1.0,
+        "troubles": [],
         "transaction": transaction_of(7),
     }
 
@@ -75,6 +78,19 @@ def test_an_answer_is_stale_once_it_is_older_than_the_contract_allows():
     at_the_limit, past_it = standing.at(NOW_MS + 120_000), standing.at(NOW_MS + 120_001)
     assert (at_the_limit.stale, at_the_limit.status, at_the_limit.age_seconds) == (False, PriceStatus.OK, 120.0)
     assert (past_it.stale, past_it.status, past_it.age_seconds) == (True, PriceStatus.STALE, 120.001)
+
+
+@pytest.mark.parametrize(
+    ("contributors", "status", "confidence"), [(3, PriceStatus.DEGRADED, 0.75), (4, PriceStatus.OK, 1.0)]
+)
+def test_fewer_reporters_than_wanted_degrade_an_answer_that_clients_can_tell(contributors, status, confidence):
+    feeds = tuple(msgspec.structs.replace(feed, wanted_contributors=4) for feed in MAJORS.feeds)
+    wanting = msgspec.structs.replace(MAJORS, feeds=feeds)
+    one = reading(7, answer(observed_ms=NOW_MS, contributors=contributors))
+    standing = view(wanting, one, mode=Mode.TEST, received_ms=NOW_MS, transactions={}).standing[BTC]
+    fresh, old = standing.at(NOW_MS), standing.at(NOW_MS + 120_001)
+    assert (fresh.status, fresh.confidence, fresh.stale) == (status, confidence, False)
+    assert (old.status, old.confidence) == (PriceStatus.STALE, confidence)
 
 
 def test_a_halted_group_is_stale_however_fresh():

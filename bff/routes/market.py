@@ -1,0 +1,66 @@
+"""Market data: prices of single exchanges, statistics and candles, passed on to the market service and back."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import structlog
+from fastapi import APIRouter, Path, Query, Request, Response
+
+from bff.errors import MarketUnavailableError
+from bff.market_upstream import HttpMarket
+from bff.refusals import RETRY_SOON
+from bff.routes.answers import NO_CACHE
+from core.problems import Problem, problem_responses
+
+Symbol = Annotated[str, Path(description="as `BTCUSDT`, in any case", examples=["BTCUSDT"])]
+Exchange = Annotated[str, Path(description="a source's name", examples=["binance"])]
+Statistic = Annotated[str, Path(pattern="^(highest|lowest|average)$", examples=["average"])]
+Period = Annotated[str | None, Query(description="1s, 3s, 5s, 10s, 30s, 1m (default), 3m, 5m, or any other duration")]
+
+
+def market_router(market: HttpMarket) -> APIRouter:
+    router = APIRouter(tags=["market data"])
+    common: dict[str, Any] = {"responses": problem_responses(400, 404, 422, 503)}
+
+    async def passed(request: Request, *parts: str) -> Response:
+        path = "/prices/" + "/".join(quote(part, safe="") for part in parts)
+        request_id = structlog.contextvars.get_contextvars().get("request_id", "")
+        try:
+            answer = await market.ask(path, request.url.query, request_id)
+        except MarketUnavailableError as error:
+            title = "No market data now"
+            raise Problem(503, error.code, title, str(error), headers=RETRY_SOON) from error
+        return Response(answer.body, answer.status, NO_CACHE, answer.media_type)
+
+    @router.get("/prices/latest/{symbol}", summary="The newest price of all exchanges: which one, and when", **common)
+    async def latest(request: Request, symbol: Symbol) -> Response:
+        return await passed(request, "latest", symbol)
+
+    @router.get("/prices/latest/{exchange}/{symbol}", summary="An exchange's newest price", **common)
+    async def latest_at(request: Request, exchange: Exchange, symbol: Symbol) -> Response:
+        return await passed(request, "latest", exchange, symbol)
+
+    @router.get("/prices/history/{symbol}", summary="Candles, for charts", **common)
+    async def history(
+        request: Request,
+        symbol: Symbol,
+        from_: Annotated[str | None, Query(alias="from", description="milliseconds, or RFC 3339")] = None,
+        to: Annotated[str | None, Query(description="milliseconds, or RFC 3339; default: now")] = None,
+        interval: Annotated[str | None, Query(description="1m (default), or any other number of minutes")] = None,
+        exchange: Annotated[str | None, Query(description="default: all together")] = None,
+    ) -> Response:
+        return await passed(request, "history", symbol)
+
+    @router.get("/prices/{statistic}/{symbol}", summary="Highest, lowest or average price of a period", **common)
+    async def of_all(request: Request, statistic: Statistic, symbol: Symbol, period: Period = None) -> Response:
+        return await passed(request, statistic, symbol)
+
+    @router.get("/prices/{statistic}/{exchange}/{symbol}", summary="The same of one exchange", **common)
+    async def of_one(
+        request: Request, statistic: Statistic, exchange: Exchange, symbol: Symbol, period: Period = None
+    ) -> Response:
+        return await passed(request, statistic, exchange, symbol)
+
+    return router
