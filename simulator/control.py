@@ -29,6 +29,10 @@ class Venues(Protocol):
         """Base URL by venue, as seen by a client that reaches the simulator under `host`."""
         ...
 
+    def stream_urls(self, host: str | None = None) -> dict[str, str]:
+        """URL of the stream by venue that has one, likewise."""
+        ...
+
     async def apply_faults(self) -> None:
         """Close or open listeners as the faults say."""
         ...
@@ -48,6 +52,10 @@ def control_app(
     @app.get("/venues", tags=["venues"], summary="Base URL of each simulated venue")
     async def get_venues(request: Request) -> dict[str, str]:
         return venues.urls(request.url.hostname)
+
+    @app.get("/streams", tags=["venues"], summary="URL of each simulated venue's stream, where it has one")
+    async def get_streams(request: Request) -> dict[str, str]:
+        return venues.stream_urls(request.url.hostname)
 
     @app.get("/served", tags=["venues"], summary="What was served, oldest first; prices as they stood in the bodies")
     async def get_served(since_ms: int = 0, venue: str | None = None, pair: str | None = None) -> Response:

@@ -16,6 +16,12 @@ class SimulatorMetrics:
             registry=registry,
         )
         self._children: dict[tuple[str, str], Counter] = {}
+        self._messages = Counter(
+            "fairmark_simulator_stream_messages",
+            "markets shown on a simulated venue's streams: ok, or the fault that struck",
+            ["venue", "outcome"],
+            registry=registry,
+        )
 
     def answered(self, venue: str, outcome: str) -> None:
         key = (venue, outcome)
@@ -23,3 +29,6 @@ class SimulatorMetrics:
         if child is None:
             child = self._children[key] = self._requests.labels(venue, outcome)
         child.inc()
+
+    def shown(self, venue: str, outcome: str) -> None:
+        self._messages.labels(venue, outcome).inc()

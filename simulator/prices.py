@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import Context, Decimal
 from types import MappingProxyType
 
 from core.types import Pair
@@ -55,6 +55,14 @@ class VenueQuote:
     def times(self, factor: Decimal) -> VenueQuote:
         """The same market, wrong by `factor` (0 makes every number zero)."""
         return VenueQuote(self.last * factor, self.bid * factor, self.ask * factor)
+
+    def turned_over(self, digits: int | None = None) -> VenueQuote:
+        """The market with base and quote exchanged, to so many significant digits (None: all there are)."""
+        if not self.last:
+            return self
+        exact = [1 / each for each in (self.last, self.ask, self.bid)]
+        last, bid, ask = exact if digits is None else [Context(prec=digits).plus(each) for each in exact]
+        return VenueQuote(last, bid, ask)
 
 
 def quantum(price: Decimal) -> Decimal:

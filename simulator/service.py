@@ -15,12 +15,13 @@ from core.settings import SimulatorSettings
 from simulator.board import Board
 from simulator.control import control_app
 from simulator.errors import SimulatorError, UnknownVenueError
-from simulator.exchange import SLOT_MS, Exchange
+from simulator.exchange import SLOT_MS, Asked, Exchange
 from simulator.faults import FaultTable
 from simulator.metrics import SimulatorMetrics
 from simulator.prices import PriceModel
 from simulator.recorded import RecordedBody, Recordings, by_pair, load_recordings
 from simulator.served import ServedLog
+from simulator.streams import DIALECTS
 from simulator.venue_server import VenueServer
 from simulator.venues import VENUES
 from sources import SourceEntry, load_catalogue
@@ -69,6 +70,7 @@ class Simulator:
                     self.board,
                     {pair: body for (venue, pair), body in bodies.items() if venue == name},
                     replay_only=recordings is not None,
+                    inverse=[pair for pair in entry.pairs if entry.is_inverse(pair)],
                     slot_ms=min(settings.tick_ms, SLOT_MS),
                 ),
                 settings.host,
@@ -77,6 +79,10 @@ class Simulator:
                 clock=clock,
                 served=self.served,
                 metrics=metrics,
+                # what is recorded are bodies over HTTP: whoever replays them wants no price beside
+                dialect=None if bodies or recordings else DIALECTS.get(name),
+                streamed=_streamed(entry),
+                slot_s=min(settings.tick_ms, SLOT_MS) / 1000,
             )
             for name, entry in entries.items()
         }
@@ -95,8 +101,21 @@ class Simulator:
 
     def urls(self, host: str | None = None) -> dict[str, str]:
         """Base URL by venue, as seen by a client that reaches the simulator under `host`."""
-        name = host or (urlsplit(self._settings.url).hostname if self._settings.url else None) or self._settings.host
-        return {venue: f"http://{_reachable(name)}:{server.port}" for venue, server in self._servers.items()}
+        name = self._seen_as(host)
+        return {venue: f"http://{name}:{server.port}" for venue, server in self._servers.items()}
+
+    def stream_urls(self, host: str | None = None) -> dict[str, str]:
+        """URL of the stream by venue that has one, as seen by a client that reaches the simulator under `host`."""
+        name = self._seen_as(host)
+        return {
+            venue: f"ws://{name}:{server.port}{server.dialect.path}"
+            for venue, server in self._servers.items()
+            if server.dialect is not None
+        }
+
+    def _seen_as(self, host: str | None) -> str:
+        own = urlsplit(self._settings.url).hostname if self._settings.url else None
+        return _reachable(host or own or self._settings.host)
 
     @contextlib.asynccontextmanager
     async def run(self) -> AsyncIterator[Simulator]:
@@ -148,6 +167,11 @@ def _chosen(
         if name not in VENUES or name not in catalogue:
             raise UnknownVenueError(f"{name!r} cannot be simulated; venues: {', '.join(VENUES)}")
     return {name: catalogue[name] for name in venues}
+
+
+def _streamed(entry: SourceEntry) -> dict[str, Asked]:
+    """What a venue's stream shows, by the symbol that it writes."""
+    return {entry.stream_words(pair)["symbol"]: Asked(entry.symbol(pair), pair) for pair in entry.streamed}
 
 
 def _reachable(host: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from simulator.venues.shape import Json, Market, Venue, text
+from collections.abc import Sequence
+
+from simulator.venues.shape import Json, Market, Venue, VenueBatch, json_list, text
 
 _DAY_MS = 86_400_000
 
@@ -33,10 +35,15 @@ def _body(m: Market) -> Json:
     }
 
 
+def _many(markets: Sequence[Market], _now_ms: int) -> Json:
+    return [_body(m) for m in markets]
+
+
 VENUE = Venue(
     name="binance",
     path="/api/v3/ticker/24hr",
     symbol_in="symbol",
     body=_body,
     refuse=lambda _symbol, _now: (400, {"code": -1121, "msg": "Invalid symbol."}),
+    batch=VenueBatch(path="/api/v3/ticker/24hr", symbols_in="symbols", split=json_list, body=_many),
 )

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from simulator.venues.shape import Json, Market, Venue, text
+from collections.abc import Sequence
+
+from simulator.venues.shape import Json, Market, Venue, VenueBatch, text
 
 
 def _body(m: Market) -> Json:
-    item = {
+    return _all([m], m.time_ms)
+
+
+def _item(m: Market) -> Json:
+    return {
         "symbol": m.symbol,
         "high24h": text(m.high),
         "open": text(m.open),
@@ -24,7 +30,10 @@ def _body(m: Market) -> Json:
         "changeUtc24h": "0.0101",
         "change24h": "0.0101",
     }
-    return {"code": "00000", "msg": "success", "requestTime": m.time_ms, "data": [item]}
+
+
+def _all(markets: Sequence[Market], now_ms: int) -> Json:
+    return {"code": "00000", "msg": "success", "requestTime": now_ms, "data": [_item(m) for m in markets]}
 
 
 VENUE = Venue(
@@ -36,4 +45,5 @@ VENUE = Venue(
         400,
         {"code": "40034", "msg": f"Parameter {symbol} does not exist", "requestTime": now, "data": None},
     ),
+    batch=VenueBatch(path="/api/v2/spot/market/tickers", body=_all),
 )

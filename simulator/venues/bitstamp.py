@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from simulator.venues.shape import Json, Market, Venue, text
+from collections.abc import Sequence
+
+from simulator.venues.shape import Json, Market, Venue, VenueBatch, text
 
 
 def _body(m: Market) -> Json:
@@ -22,9 +24,14 @@ def _body(m: Market) -> Json:
     }
 
 
+def _all(markets: Sequence[Market], _now_ms: int) -> Json:
+    return [_body(m) | {"pair": f"{m.base}/{m.quote}"} for m in markets]
+
+
 VENUE = Venue(
     name="bitstamp",
     path="/api/v2/ticker/{symbol}/",
     body=_body,
     refuse=lambda _symbol, _now: (404, {"code": "404.002", "message": "Currency pair not found.", "field": "market"}),
+    batch=VenueBatch(path="/api/v2/ticker/", body=_all),
 )

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from simulator.venues.shape import Json, Market, Venue, text
+from collections.abc import Sequence
+
+from simulator.venues.shape import Json, Market, Venue, VenueBatch, text
 
 
 def _body(m: Market) -> Json:
-    item = {
+    return _many([m], m.time_ms)
+
+
+def _item(m: Market) -> Json:
+    return {
         "symbol": m.symbol,
         "bid1Price": text(m.bid),
         "bid1Size": "2",
@@ -21,12 +27,15 @@ def _body(m: Market) -> Json:
         "volume24h": text(m.volume),
         "usdIndexPrice": text(m.last),
     }
+
+
+def _many(markets: Sequence[Market], now_ms: int) -> Json:
     return {
         "retCode": 0,
         "retMsg": "OK",
-        "result": {"category": "spot", "list": [item]},
+        "result": {"category": "spot", "list": [_item(m) for m in markets]},
         "retExtInfo": {},
-        "time": m.time_ms,
+        "time": now_ms,
     }
 
 
@@ -40,4 +49,5 @@ VENUE = Venue(
         200,
         {"retCode": 10001, "retMsg": "Not supported symbols", "result": {}, "retExtInfo": {}, "time": now},
     ),
+    batch=VenueBatch(path="/v5/market/tickers", needs={"category": "spot"}, body=_many),
 )

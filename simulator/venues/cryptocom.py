@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from simulator.venues.shape import Json, Market, Venue, text
+from collections.abc import Sequence
+
+from simulator.venues.shape import Json, Market, Venue, VenueBatch, text
 
 _METHOD = "public/get-tickers"
 
 
 def _body(m: Market) -> Json:
-    item = {
+    return _many([m], m.time_ms)
+
+
+def _item(m: Market) -> Json:
+    return {
         "h": text(m.high),
         "l": text(m.low),
         "a": text(m.last),
@@ -21,7 +27,10 @@ def _body(m: Market) -> Json:
         "k": text(m.ask),
         "t": m.time_ms,
     }
-    return {"id": -1, "method": _METHOD, "code": 0, "result": {"data": [item]}}
+
+
+def _many(markets: Sequence[Market], _now_ms: int) -> Json:
+    return {"id": -1, "method": _METHOD, "code": 0, "result": {"data": [_item(m) for m in markets]}}
 
 
 VENUE = Venue(
@@ -33,4 +42,5 @@ VENUE = Venue(
         400,
         {"id": -1, "method": _METHOD, "code": 40004, "message": "Invalid instrument_name"},
     ),
+    batch=VenueBatch(path="/exchange/v1/public/get-tickers", body=_many),
 )

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from simulator.venues.shape import Json, Market, Venue, text
+from collections.abc import Sequence
+
+from simulator.venues.shape import Json, Market, Venue, VenueBatch, text
 
 
 def _body(m: Market) -> Json:
-    return [
-        {
-            "currency_pair": m.symbol,
-            "last": text(m.last),
-            "lowest_ask": text(m.ask),
-            "highest_bid": text(m.bid),
-            "change_percentage": "1.01",
-            "base_volume": text(m.volume),
-            "quote_volume": text(m.turnover),
-            "high_24h": text(m.high),
-            "low_24h": text(m.low),
-        }
-    ]
+    return [_item(m)]
+
+
+def _many(markets: Sequence[Market], _now_ms: int) -> Json:
+    return [_item(m) for m in markets]
+
+
+def _item(m: Market) -> Json:
+    return {
+        "currency_pair": m.symbol,
+        "last": text(m.last),
+        "lowest_ask": text(m.ask),
+        "highest_bid": text(m.bid),
+        "change_percentage": "1.01",
+        "base_volume": text(m.volume),
+        "quote_volume": text(m.turnover),
+        "high_24h": text(m.high),
+        "low_24h": text(m.low),
+    }
 
 
 VENUE = Venue(
@@ -31,4 +39,5 @@ VENUE = Venue(
         {"label": "INVALID_CURRENCY_PAIR", "message": f"Invalid currency pair {symbol}"},
     ),
     time=False,
+    batch=VenueBatch(path="/api/v4/spot/tickers", body=_many),
 )

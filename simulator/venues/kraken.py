@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from simulator.venues.shape import Json, Market, Venue, text
+from collections.abc import Sequence
+
+from simulator.venues.shape import Json, Market, Venue, VenueBatch, text
 
 _LONG_NAMES = {
     "XBTUSD": "XXBTZUSD",
@@ -35,6 +37,13 @@ def _body(m: Market) -> Json:
     }
 
 
+def _many(markets: Sequence[Market], _now_ms: int) -> Json:
+    result: dict[str, Json] = {}
+    for m in markets:
+        result |= _body(m)["result"]
+    return {"error": [], "result": result}
+
+
 VENUE = Venue(
     name="kraken",
     path="/0/public/Ticker",
@@ -42,4 +51,5 @@ VENUE = Venue(
     body=_body,
     refuse=lambda _symbol, _now: (200, {"error": ["EQuery:Unknown asset pair"]}),
     time=False,
+    batch=VenueBatch(path="/0/public/Ticker", symbols_in="pair", body=_many),
 )

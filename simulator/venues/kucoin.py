@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from simulator.venues.shape import Json, Market, Venue, text
+from collections.abc import Sequence
+
+from simulator.venues.shape import Json, Market, Venue, VenueBatch, text
 
 
 def _body(m: Market) -> Json:
@@ -31,6 +33,17 @@ def _body(m: Market) -> Json:
 
 _NOTHING = ("buy", "sell", "changeRate", "changePrice", "high", "low", "vol", "volValue", "last", "averagePrice")
 
+
+def _all(markets: Sequence[Market], now_ms: int) -> Json:
+    return {"code": "200000", "data": {"time": now_ms, "ticker": [_item(m) for m in markets]}}
+
+
+def _item(m: Market) -> Json:
+    stats = _body(m)["data"]
+    del stats["time"]
+    return stats | {"symbolName": m.symbol, "bestBidSize": "0.25", "bestAskSize": "0.75"}
+
+
 VENUE = Venue(
     name="kucoin",
     path="/api/v1/market/stats",
@@ -40,4 +53,5 @@ VENUE = Venue(
         200,
         {"code": "200000", "data": {"time": now, "symbol": symbol, **dict.fromkeys(_NOTHING)}},
     ),
+    batch=VenueBatch(path="/api/v1/market/allTickers", body=_all),
 )

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from simulator.venues.shape import Json, Market, Venue, text
+from collections.abc import Sequence
+
+from simulator.venues.shape import Json, Market, Venue, VenueBatch, text
 
 
 def _body(m: Market) -> Json:
-    item = {
+    return _many([m], m.time_ms)
+
+
+def _many(markets: Sequence[Market], _now_ms: int) -> Json:
+    return {"code": "0", "msg": "", "data": [item(m) for m in markets]}
+
+
+def item(m: Market) -> Json:
+    return {
         "instType": "SPOT",
         "instId": m.symbol,
         "last": text(m.last),
@@ -24,7 +34,6 @@ def _body(m: Market) -> Json:
         "vol24h": text(m.volume),
         "ts": str(m.time_ms),
     }
-    return {"code": "0", "msg": "", "data": [item]}
 
 
 VENUE = Venue(
@@ -36,4 +45,5 @@ VENUE = Venue(
         200,
         {"code": "51001", "msg": "Instrument ID, Instrument ID code, or Spread ID doesn't exist.", "data": []},
     ),
+    batch=VenueBatch(path="/api/v5/market/tickers", needs={"instType": "SPOT"}, body=_many),
 )

@@ -17,7 +17,8 @@ from simulator.faults import RequestFault, parse_faults
 from simulator.prices import PriceModel
 from simulator.recorded import RecordedBody, load_recordings
 from simulator.venues import VENUES
-from sources import load_catalogue, parse_ticker
+from sources import Ticker, load_catalogue, parse_ticker
+from sources.batch_body import read_batch
 
 CATALOGUE = load_catalogue()
 NOW_MS = 1_710_328_245_391
@@ -28,7 +29,8 @@ def exchange(name: str, recorded: dict[Pair, RecordedBody] | None = None, *, rep
     entry = CATALOGUE[name]
     board = Board(PriceModel(1), tick_ms=500, served={name: entry.pairs})
     symbols = {entry.symbol(pair): pair for pair in entry.pairs}
-    return Exchange(VENUES[name], symbols, board, recorded, replay_only=replay_only)
+    inverse = [pair for pair in entry.pairs if entry.is_inverse(pair)]
+    return Exchange(VENUES[name], symbols, board, recorded, replay_only=replay_only, inverse=inverse)
 
 
 def ask(here: Exchange, pair: Pair) -> Asked:
@@ -118,6 +120,53 @@ def test_a_stale_answer_is_the_one_given_then() -> None:
     then, stale = here.reply(asked, NOW_MS - 91_000), here.reply(asked, NOW_MS, fault(kind="stale", seconds=91))
     assert stale.last == then.last
     assert stale.time_ms == NOW_MS - 91_000
+
+
+def test_many_pairs_are_answered_at_once_each_with_its_own_fault() -> None:
+    here = exchange("okx")
+    entry = CATALOGUE["okx"]
+    asked = here.asked(entry.batch_path(entry.pairs))
+    assert tuple(each.pair for each in asked.many) == entry.pairs
+    btc, eth, sol = (Pair(f"{base}/USDT") for base in ("BTC", "ETH", "SOL"))
+    faults = {btc: fault(kind="outlier", factor=2), eth: fault(kind="stale", seconds=91)}
+    reply, shown = here.reply_many(asked, NOW_MS, faults)
+    assert {pair: each.outcome for pair, each in shown.items() if each.outcome != "ok"} == {
+        btc: "outlier",
+        eth: "stale",
+    }
+    found = read_batch(entry, entry.pairs, reply.body)
+    for pair, each in shown.items():
+        ticker = found[pair]
+        assert isinstance(ticker, Ticker)
+        assert (ticker.last, ticker.bid, ticker.ask, ticker.time_ms) == (each.last, each.bid, each.ask, each.time_ms)
+    sound = here.reply(ask(here, sol), NOW_MS)
+    assert (shown[sol].last, shown[sol].time_ms) == (sound.last, sound.time_ms)
+    assert shown[eth].time_ms == 1_710_328_245_300 - 91_000
+
+
+def test_a_list_with_a_symbol_it_does_not_know_is_refused_or_answered_without_it() -> None:
+    strict, lenient = exchange("kraken"), exchange("coingecko")
+    refused = strict.reply(strict.asked("/0/public/Ticker?pair=XXBTZUSD,NOSUCH"), NOW_MS)
+    assert refused.body == b'{"error":["EQuery:Unknown asset pair"]}'
+    path = CATALOGUE["coingecko"].batch_path(["BTC/USD", "ETH/USD"]).replace("ethereum", "nosuch")
+    (only,) = lenient.asked(path).many
+    assert only.pair == BTC_USD
+
+
+def test_where_bodies_are_recorded_lists_are_not_made_up() -> None:
+    here = exchange("gate", {BTC_USD: recorded("gate", b"[]")})
+    assert here.reply(here.asked("/api/v4/spot/tickers"), NOW_MS).status == 404
+
+
+def test_a_market_listed_the_other_way_round_shows_its_own_price() -> None:
+    here = exchange("backpack")
+    pair = Pair("USDC/USDT")
+    reply = here.reply(ask(here, pair), NOW_MS)
+    shown = Decimal(json.loads(reply.body)["lastPrice"])
+    assert reply.last == 1 / shown
+    assert Decimal("1.0001") < shown < Decimal("1.001")  # USDT stands above USDC there
+    assert parse_ticker(CATALOGUE["backpack"], pair, reply.body).last == reply.last
+    assert here.reply(ask(here, pair), NOW_MS, fault(kind="zero")).last == 0
 
 
 def recorded(name: str, body: bytes) -> RecordedBody:

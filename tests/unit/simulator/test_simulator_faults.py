@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from decimal import Decimal
 
 import pytest
@@ -10,10 +12,14 @@ from core.types import Pair
 from simulator.errors import InvalidControlError, UnknownVenueError
 from simulator.faults import (
     CALM,
+    Bomb,
     Delay,
+    Duplicate,
     Empty,
     FaultTable,
     Hang,
+    Hostile,
+    Million,
     Outlier,
     RateLimited,
     Refused,
@@ -22,6 +28,8 @@ from simulator.faults import (
     Zero,
     parse_faults,
 )
+from simulator.hostile import ELEMENTS, UNPACKED_BYTES, hostile
+from simulator.reply import Reply
 
 BTC, ETH = Pair("BTC/USD"), Pair("ETH/USD")
 
@@ -121,3 +129,46 @@ def test_only_venues_with_faults_are_active() -> None:
 def test_an_unknown_venue_is_named_with_the_known_ones() -> None:
     with pytest.raises(UnknownVenueError, match="'c' is no simulated venue; there are: a, b"):
         FaultTable(["a", "b"], seed=1).set("c", ())
+
+
+SOUND = Reply(200, b'{"last":"1","list":[{"a":2}]}', "ok", last=Decimal(1))
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "starts", "ends"),
+    [
+        ("429", 429, b"{", b"}"),
+        ("500", 500, b"{", b"}"),
+        ("empty", 200, b"", b""),
+        ("html", 200, b"<!DOCTYPE html>", b"</html>"),
+        ("plain_text", 200, SOUND.body, SOUND.body),
+        ("malformed", 200, b'{"last":"1"', b',"l'),
+        ("duplicate_keys", 200, b'{"last":"1","list":[{"a":2}],"more":{"key":1,', b'"key":2}}'),
+        ("not_utf8", 200, b'{"last":"1","list":[{"a":2}],"more":"\xff', b'"}'),
+        ("million", 200, b'{"last":"1","list":[{"a":2}],"more":[0,0,', b"0]}"),
+        ("deep", 200, b'{"last":"1","list":[{"a":2}],"more":[[[', b"]]]}"),
+        ("redirect", 302, b"", b""),
+        ("gzip_bomb", 200, b"\x1f\x8b", b""),
+    ],
+)
+def test_what_a_hostile_venue_sends(kind: str, status: int, starts: bytes, ends: bytes) -> None:
+    [fault] = parse_faults({"kind": kind})
+    assert isinstance(fault, Hostile)
+    reply = hostile(fault, SOUND)
+    assert (reply.status, reply.outcome) == (status, kind)
+    assert reply.body.startswith(starts)
+    assert reply.body.endswith(ends)
+
+
+def test_a_bomb_is_small_and_says_that_it_is_packed() -> None:
+    reply = hostile(Bomb(kind="gzip_bomb"), SOUND)
+    assert reply.headers == {"Content-Encoding": "gzip"}
+    assert len(reply.body) < 100_000
+    assert len(gzip.decompress(reply.body)) == UNPACKED_BYTES
+
+
+def test_a_list_gets_its_odd_value_at_its_end() -> None:
+    listed = Reply(200, b"[1,2]", "ok")
+    assert hostile(Duplicate(kind="duplicate_keys"), listed).body == b'[1,2,{"key":1,"key":2}]'
+    million = hostile(Million(kind="million"), listed).body
+    assert len(json.loads(million)[2]) == ELEMENTS

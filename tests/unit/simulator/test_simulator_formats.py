@@ -20,7 +20,8 @@ from sources import ParseError, SourceEntry, load_catalogue, parse_ticker
 CATALOGUE = load_catalogue()
 DOCUMENTED = Path(__file__).parents[2] / "fixtures" / "tickers"
 NOW_MS = 1_710_328_245_391
-SERVED = [(name, pair) for name, entry in CATALOGUE.items() for pair in entry.pairs]
+SERVED = [(name, pair) for name, entry in CATALOGUE.items() for pair in entry.pairs if not entry.is_inverse(pair)]
+INVERSE = [(name, pair) for name, entry in CATALOGUE.items() for pair in entry.pairs if entry.is_inverse(pair)]
 
 
 def market(name: str, pair: Pair, last: str = "65000.12", bid: str = "64999.1", ask: str = "65001.25") -> Market:
@@ -88,6 +89,16 @@ def test_the_catalogue_reads_back_what_was_rendered(name: str, pair: Pair) -> No
         assert 0 <= NOW_MS - ticker.time_ms < 1000  # some write whole seconds
     else:
         assert ticker.time_ms is None
+
+
+@pytest.mark.parametrize(("name", "pair"), INVERSE, ids=str)
+def test_the_catalogue_turns_over_what_is_listed_the_other_way_round(name: str, pair: Pair) -> None:
+    venue, entry = VENUES[name], CATALOGUE[name]
+    listed = Market(Pair.of(pair.quote, pair.base), entry.symbol(pair), Decimal("1.25"), Decimal(1), Decimal(2), NOW_MS)
+    ticker = parse_ticker(entry, pair, venue.render(listed))
+    assert ticker.last == Decimal("0.8")
+    assert (ticker.bid, ticker.ask) == ((Decimal("0.5"), Decimal(1)) if venue.book else (None, None))
+    assert venue.symbol_asked(entry.request_path(pair)) == entry.symbol(pair)
 
 
 @given(
