@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from fastapi import FastAPI
-from pydantic import SecretStr
 
+from aggregator.leadership import Leadership
+from aggregator.ownership import Ownership
 from aggregator.service import AggregatorService
 from aggregator.store import SqlAttemptStore
 from bff.service import BffService
@@ -22,21 +22,35 @@ from broker import Bus
 from broker.memory import MemoryBus
 from broker.rabbitmq import RabbitBus
 from contracts.client import OracleClient
-from contracts.deployments import DeploymentRecord, read_record
 from contracts.errors import RpcUnavailableError
-from contracts.fees import GWEI, FeePolicy
-from contracts.keys import is_keystore, read_key, refuse_development_key
+from contracts.keys import refuse_development_key
 from contracts.report import LocalSigner
-from core.clock import SystemClock
-from core.errors import ConfigurationError, StartError
+from core.documents import SqlDocuments
+from core.errors import ConfigurationError
 from core.logs import get_logger
 from core.ops import Ops, ops_app, serve
 from core.settings import Settings, secret, secrets_of
 from core.types import Mode
+from fairmark.access import aggregator_key, chain_client, fetcher_key
+from fairmark.basics import instance_name, make_clock, make_data_dir, store_url
+from fairmark.source_states import show_sources
 from fetchers.report_store import SqlReportStore
+from fetchers.rules import PIPELINE as QUOTES
 from fetchers.service import FetcherService
+from market.service import MarketService
+from market.store import SqlMinuteStore
+from simulator.lines import LineServer
 from simulator.service import Simulator
-from sources import SourcePool, load_catalogue, simulator_base_urls
+from sources import (
+    ChangeTracker,
+    QuarantinePolicy,
+    RetryPolicy,
+    SourcePool,
+    Streams,
+    load_catalogue,
+    simulator_base_urls,
+    simulator_stream_urls,
+)
 
 Announce = Callable[[str, int], None]
 """Called with a service's name and the port it listens on, once it does."""
@@ -44,15 +58,6 @@ Announce = Callable[[str, int], None]
 
 def _quiet(_name: str, _port: int) -> None:
     return None
-
-
-def instance_name() -> str:
-    """A name for this process among the instances of its service."""
-    return secrets.token_hex(4)
-
-
-def make_clock(settings: Settings) -> SystemClock:
-    return SystemClock(settings.clock_offset_ms)
 
 
 def make_bus(settings: Settings, ops: Ops) -> Bus:
@@ -74,42 +79,6 @@ def make_memory_bus() -> MemoryBus:
     return MemoryBus()
 
 
-def deployment_record(settings: Settings) -> DeploymentRecord:
-    """The record of the contract that the services use. Raises `StartError` when nothing was deployed."""
-    folder = settings.chain.deployments_dir
-    record = read_record(folder, settings.chain.chain_id)
-    if record is None:
-        raise StartError(
-            f"no deployment for chain {settings.chain.chain_id} in {folder}: run `fairmark deploy` first, "
-            "or name the folder with chain.deployments_dir"
-        )
-    return record
-
-
-def fee_policy(settings: Settings) -> FeePolicy:
-    own = settings.chain.submission
-    return FeePolicy(max_fee=int(own.max_fee_gwei * GWEI), bump_percent=own.bump_percent)
-
-
-@contextlib.asynccontextmanager
-async def chain_client(settings: Settings, mode: Mode, url: str | None = None) -> AsyncIterator[OracleClient]:
-    """The contract's client over the configured nodes, or over `url` alone, while the context lasts.
-
-    Raises `StartError` when nothing was deployed, `DeploymentMismatchError` or `RpcUnavailableError`.
-    """
-    client = await OracleClient.connect(
-        url or settings.chain.rpc_urls,
-        deployment_record(settings),
-        mode,
-        timeout_s=settings.chain.request_timeout_s,
-        fees=fee_policy(settings),
-    )
-    try:
-        yield client
-    finally:
-        await client.close()
-
-
 @contextlib.asynccontextmanager
 async def _bus(settings: Settings, ops: Ops, shared: Bus | None) -> AsyncIterator[Bus]:
     if shared is not None:
@@ -121,44 +90,6 @@ async def _bus(settings: Settings, ops: Ops, shared: Bus | None) -> AsyncIterato
         yield bus
     finally:
         await bus.close()
-
-
-def fetcher_key(settings: Settings, name: str) -> str:
-    """The key a fetcher signs with. Raises `ConfigurationError` saying how to give it, or `KeyRefusedError`."""
-    fetcher = settings.fetchers.get(name)
-    if fetcher is None:
-        raise ConfigurationError([f"fetchers.{name}: not configured; known: {', '.join(sorted(settings.fetchers))}"])
-    key = secret(fetcher.key, fetcher.key_file, f"fetchers.{name}.key")
-    return _opened(key, fetcher.key_password, fetcher.key_password_file, f"fetchers.{name}.key_password")
-
-
-def aggregator_key(settings: Settings) -> str:
-    """The key that pays for rounds. Raises `ConfigurationError` or `KeyRefusedError`."""
-    own = settings.aggregator
-    key = secret(own.key, own.key_file, "aggregator.key")
-    return _opened(key, own.key_password, own.key_password_file, "aggregator.key_password")
-
-
-def deployer_key(settings: Settings) -> str:
-    """The key that deploys and governs. Raises `ConfigurationError` or `KeyRefusedError`."""
-    own = settings.chain
-    key = secret(own.deployer_key, own.deployer_key_file, "chain.deployer_key")
-    return _opened(key, own.deployer_key_password, own.deployer_key_password_file, "chain.deployer_key_password")
-
-
-def _opened(key: str, password: SecretStr | None, password_file: Path | None, what: str) -> str:
-    return read_key(key, secret(password, password_file, what)) if is_keystore(key) else key
-
-
-def reporter_address(settings: Settings, name: str) -> str:
-    """A fetcher's on-chain identity: as configured, else from its key.
-
-    Raises `DevelopmentKeyError` where everybody has that key and the chain is not for development.
-    """
-    configured = settings.fetchers[name].address
-    address = configured or LocalSigner(fetcher_key(settings, name)).address
-    refuse_development_key(address, settings.chain.chain_id)
-    return address
 
 
 async def run_fetcher(
@@ -198,8 +129,30 @@ async def run_fetcher(
         chain = await stack.enter_async_context(chain_client(settings, mode, own.chain_url))
         joined = await stack.enter_async_context(_bus(settings, ops, bus))
         base_urls = await simulator_base_urls(settings.simulator.control_url) if mode is Mode.TEST else None
-        pool = SourcePool(catalogue, own.sources, base_urls=base_urls, clock=clock, registry=ops.registry)
+        pool = SourcePool(
+            catalogue,
+            own.sources,
+            base_urls=base_urls,
+            clock=clock,
+            registry=ops.registry,
+            policy=retry_policy(settings),
+            timeouts=settings.sources.timeouts,
+            quarantine=quarantine_policy(settings),
+        )
         stack.push_async_callback(pool.close)
+        changes = ChangeTracker()
+        streams = None
+        if settings.streams.enabled:
+            streams = Streams(
+                catalogue,
+                urls=await simulator_stream_urls(settings.simulator.control_url) if mode is Mode.TEST else None,
+                clock=clock,
+                registry=ops.registry,
+                fresh_ms=round(settings.streams.fresh_s * 1000),
+                changes=changes,
+                logger=get_logger(name, mode),
+            )
+        show_sources(app, name, mode.value, pool.status, tuple if streams is None else streams.states)
         store = SqlReportStore(store_url(settings, name))
         stack.push_async_callback(store.close)
         await store.start()
@@ -220,8 +173,29 @@ async def run_fetcher(
             ops=ops,
             logger=get_logger(name, mode),
             sample_s=own.sample_s,
+            clock_offsets=pool.clock_offsets,
+            hedge_after=pool.hedge_s,
+            status=pool.status,
+            streams=streams,
+            changes=changes,
+            glance_s=settings.streams.sample_s,
+            rules=QUOTES.ordered(settings.validation.quotes),
         )
         await service.run()
+
+
+def retry_policy(settings: Settings) -> RetryPolicy:
+    own = settings.sources
+    return RetryPolicy(try_timeout_s=own.timeout_s, max_tries=own.max_tries, retry_share=own.retry_share)
+
+
+def quarantine_policy(settings: Settings) -> QuarantinePolicy:
+    own = settings.sources
+    return QuarantinePolicy(
+        failures=own.quarantine_after,
+        pause_s=min(own.probe_pause_s, own.longest_probe_pause_s),
+        longest_pause_s=own.longest_probe_pause_s,
+    )
 
 
 async def run_aggregator(settings: Settings, *, bus: Bus | None = None, announce: Announce = _quiet) -> None:
@@ -235,13 +209,16 @@ async def run_aggregator(settings: Settings, *, bus: Bus | None = None, announce
     async with contextlib.AsyncExitStack() as stack:
         chain = await stack.enter_async_context(chain_client(settings, mode))
         joined = await stack.enter_async_context(_bus(settings, ops, bus))
-        store = SqlAttemptStore(store_url(settings, own.name))
+        url, logger = store_url(settings, own.name), get_logger(own.name, mode)
+        store = SqlAttemptStore(url)
         await store.open()
+        relayer = LocalSigner(key).address
+        groups = [one for one in settings.all_groups() if own.groups is None or one.name in own.groups]
         service = AggregatorService(
             settings=own,
             name=own.name,
             instance=instance_name(),
-            groups=settings.all_groups(),
+            groups=groups,
             bus=joined,
             chain=chain,
             submit_key=key,
@@ -250,8 +227,18 @@ async def run_aggregator(settings: Settings, *, bus: Bus | None = None, announce
             clock=clock,
             mode=mode,
             ops=ops,
-            logger=get_logger(own.name, mode),
+            logger=logger,
             submission=settings.chain.submission,
+            order=settings.validation.reports,
+            ownership=Ownership(url, chain_id=settings.chain.chain_id, address=relayer, logger=logger),
+            leadership=lambda metrics: Leadership(
+                url,
+                deployment=chain.deployment.id,
+                groups=[one.name for one in groups],
+                metrics=metrics,
+                logger=logger,
+            ),
+            register=SqlDocuments(url, table="fairmark_reporters"),
         )
         _watch_nodes(ops, chain)
         port = await stack.enter_async_context(serve(service.app, own.host, own.port, own.name))
@@ -297,26 +284,53 @@ async def run_bff(settings: Settings, *, announce: Announce = _quiet) -> None:
         await service.run()
 
 
-async def run_simulator(settings: Settings, *, recordings: Path | None = None) -> None:
-    """Test mode's exchanges."""
+async def run_market(settings: Settings, *, announce: Announce = _quiet, ops: Ops | None = None) -> None:
+    """Market data: the window of the last minutes, minutes in the database, their API.
+
+    ops: its health, where the caller wants to see it. Its mode can be switched while it runs; it begins in the
+    configured one.
+    """
+    mode = settings.named_mode()
+    own = settings.market
+    token = secret(own.token, own.token_file, "market.token") if own.token or own.token_file else ""
+    clock = make_clock(settings)
+    ops = ops or Ops("market", mode, clock)
+    make_data_dir(settings)
+    service = MarketService(
+        settings=own,
+        mode=mode,
+        store=SqlMinuteStore(settings.market_store_url(), partition=own.partition),
+        spool=settings.data_dir / "market-spool.jsonl",
+        catalogue=load_catalogue(),
+        simulator=settings.simulator.control_url,
+        clock=clock,
+        ops=ops,
+        token=token,
+    )
+    async with serve(service.app, own.host, own.port, "market") as port:
+        announce("market", port)
+        await service.run()
+
+
+async def run_simulator(settings: Settings, *, recordings: Path | None = None, tcp: bool = False) -> None:
+    """Test mode's exchanges. tcp: also those that send lines of JSON over TCP."""
     clock = make_clock(settings)
     ops = Ops("simulator", Mode.TEST, clock)
     simulator = Simulator(
         settings.simulator, clock=clock, logger=get_logger("simulator", Mode.TEST), ops=ops, recordings=recordings
     )
-    async with simulator.run():
+    async with contextlib.AsyncExitStack() as stack:
+        if tcp:
+            lines = LineServer(
+                simulator.board,
+                settings.market.symbols,
+                host=settings.simulator.host,
+                first_port=settings.simulator.tcp_port,
+                rate=settings.simulator.tcp_rate,
+                seed=settings.simulator.seed,
+                clock=clock,
+                logger=get_logger("simulator", Mode.TEST),
+            )
+            await stack.enter_async_context(lines.run())
+        await stack.enter_async_context(simulator.run())
         await asyncio.Event().wait()
-
-
-def store_url(settings: Settings, service: str) -> str:
-    """The store of one service, in the data directory where it is a file. Raises `StartError`."""
-    make_data_dir(settings)
-    return settings.store_url(service)
-
-
-def make_data_dir(settings: Settings) -> None:
-    """The data directory, for its owner only. Raises `StartError` where it cannot be made."""
-    try:
-        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise StartError(f"data_dir: {settings.data_dir} cannot be made: {error.strerror}") from error

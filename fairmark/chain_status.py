@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
+import time
 from decimal import Decimal
 
 import typer
 
+from contracts import governor as chain
 from contracts.client import OracleClient
+from contracts.governance import too_few
 from contracts.readings import GroupReading
 from contracts.report import LocalSigner
 from core.errors import ConfigurationError
 from core.settings import Settings
-from fairmark import assemble
-from fairmark.governing import reporters_of, standing
+from fairmark import access
+from fairmark.feeds import remarks
+from fairmark.governing import roles_told
+from fairmark.office import progress
 from fairmark.plan import changes
+from fairmark.reporters import announced, reporters_of
 
 WEI = Decimal(10**18)
 
 
 async def status(settings: Settings) -> bool:
-    """Print it; whether it stands as configured. Raises as `assemble.chain_client` does."""
-    async with assemble.chain_client(settings, settings.named_mode()) as client:
+    """Print it; whether it stands as configured. Raises as `access.chain_client` does."""
+    async with access.chain_client(settings, settings.named_mode()) as client:
         record = client.record
         head = await client.block_number()
         for url, health in client.rpc.health().items():
             typer.echo(f"node {url}: {health}")
         typer.echo(f"chain {record.chain_id} at block {head}")
         typer.echo(f"FairmarkOracle ({record.mode}) at {record.address}, since block {record.block_number}")
-        pending = await client.pending_owner()
-        offered = "" if int(pending, 16) == 0 else f", offered to {pending}"
-        typer.echo(f"owner {await client.owner()}{offered}; {len(record.adapters)} adapters")
+        typer.echo(f"{len(record.adapters)} adapters")
+        for line in await roles_told(client):
+            typer.echo(line)
         as_configured = True
         for name in settings.groups:
             as_configured = await _group(settings, client, name, head) and as_configured
@@ -38,7 +44,7 @@ async def status(settings: Settings) -> bool:
 
 
 async def _group(settings: Settings, client: OracleClient, name: str, head: int) -> bool:
-    state = await standing(client, name)
+    state = await chain.group_state(client, name)
     if state is None:
         typer.echo(f"group {name}: not on chain; run `fairmark deploy`")
         return False
@@ -49,14 +55,23 @@ async def _group(settings: Settings, client: OracleClient, name: str, head: int)
         f"group {name}: version {state.version}, round {state.round}{age}, {len(reading.answers)} of "
         f"{len(reading.pairs)} feeds answered, {state.threshold} of {len(state.signers)} reporters needed{paused}"
     )
-    found = changes(state, settings.group(name), reporters_of(settings, name))
+    if too_few(state):
+        typer.echo("  HALTED: too few signers are left; `fairmark deploy` puts those configured in place")
+    rotation = await chain.rotation(client, name)
+    if rotation is not None:
+        for line in progress(rotation, max(int(time.time()), state.block_timestamp)):
+            typer.echo(f"  {line}")
+    for feed in state.feeds:
+        for line in await remarks(client, reading, feed):
+            typer.echo(f"  {feed.pair}: {line}")
+    found = changes(announced(state, rotation), settings.group(name), reporters_of(settings, name))
     for change in found:
         typer.echo(f"  differs: {change}")
     return not found
 
 
 async def _balances(settings: Settings, client: OracleClient) -> None:
-    for role, key in (("submitter", assemble.aggregator_key), ("deployer", assemble.deployer_key)):
+    for role, key in (("submitter", access.aggregator_key), ("deployer", access.deployer_key)):
         try:
             address = LocalSigner(key(settings)).address
         except ConfigurationError:

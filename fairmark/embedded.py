@@ -3,7 +3,7 @@
     fairmark up
      ├─ chain      eth-tester behind JSON-RPC
      ├─ simulator  in test mode: every simulated exchange on a port of its own
-     └─ this process: the in-process bus, the fetchers, the aggregator, the bff
+     └─ this process: the in-process bus, the fetchers, the market data, the aggregator, the bff
 
 The services are the ones that `fairmark.assemble` builds for separate processes; only the bus is shared in memory.
 """
@@ -38,7 +38,8 @@ from core.problems import Problem
 from core.settings import Settings
 from core.types import Mode
 from fairmark import assemble
-from fairmark.assemble import make_data_dir
+from fairmark.access import reporter_address
+from fairmark.basics import make_clock, make_data_dir
 from fairmark.children import child, watch
 from fairmark.probe import PROBE_TIMEOUT_S, live_enough
 
@@ -68,6 +69,7 @@ class Tree:
     ports: dict[str, int] = field(default_factory=dict)
     prices: dict[str, dict[str, object]] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
+    market: dict[str, object] | None = None
     _listening: dict[str, asyncio.Event] = field(default_factory=lambda: defaultdict(asyncio.Event))
 
     def announce(self, name: str, port: int) -> None:
@@ -111,8 +113,12 @@ def check_ports(settings: Settings) -> None:
         ("chain", settings.chain.host, settings.chain.port, "chain.port"),
         *((name, own.host, own.port, f"fetchers.{name}.port") for name, own in settings.fetchers.items()),
     ]
+    if settings.market.enabled:
+        wanted.append(("market", settings.market.host, settings.market.port, "market.port"))
     if settings.mode != "live":
         wanted.append(("simulator", settings.simulator.host, settings.simulator.port, "simulator.port"))
+        if settings.market.enabled and (first := settings.simulator.tcp_port):
+            wanted += [("simulator", settings.simulator.host, first + n, "simulator.tcp_port") for n in range(3)]
     taken = []
     for name, host, port, setting in wanted:
         try:
@@ -185,11 +191,15 @@ async def _run_tree(
             for name in settings.fetchers:
                 services.create_task(_keep_fetcher(settings, name, bus, tree, token), name=name)
             services.create_task(assemble.run_aggregator(settings, bus=bus, announce=tree.announce), name="aggregator")
-            at = f"http://{settings.aggregator.host}:{await tree.port_of(settings.aggregator.name)}"
-            bff_settings = settings.model_copy(update={"bff": settings.bff.model_copy(update={"aggregator_url": at})})
+            if settings.market.enabled:
+                services.create_task(_keep_market(settings, tree), name="market")
+            bff_settings = await _with_addresses(settings, tree)
             services.create_task(assemble.run_bff(bff_settings, announce=tree.announce), name="bff")
             await tree.port_of("bff")
-            progress(f"services: {len(settings.fetchers)} fetchers, the aggregator, the bff; the first round runs")
+            market = "the market data, " if settings.market.enabled else ""
+            progress(
+                f"services: {len(settings.fetchers)} fetchers, {market}the aggregator, the bff; the first round runs"
+            )
             await _first_prices(settings, tree)
             with _running_file(settings, Running(pid=os.getpid(), token=token, ports=tree.ports)):
                 banner(tree)
@@ -218,6 +228,8 @@ async def _start_children(
     progress(f"chain: eth-tester, chain id {chain.chain_id}, at {chain.rpc_url}")
     if mode is Mode.TEST:
         arguments = ["-m", "fairmark", "simulator", "--die-with-parent"]
+        if settings.market.enabled:
+            arguments.append("--tcp")
         if config is not None:
             arguments += ["--config", str(config)]
         url = settings.simulator.control_url
@@ -244,12 +256,12 @@ async def _deploy(settings: Settings, mode: Mode, tree: Tree, progress: Progress
     key = settings.chain.deployer_key
     assert key is not None  # noqa: S101
     record = await deploy(
-        settings.chain.rpc_url,
+        settings.chain.rpc_urls,
         key.get_secret_value(),
         mode=mode,
         groups=settings.all_groups(),
         reporters={
-            name: [assemble.reporter_address(settings, reporter) for reporter in settings.reporters(name)]
+            name: [reporter_address(settings, reporter) for reporter in settings.reporters(name)]
             for name in settings.groups
         },
         owner=settings.chain.admin,
@@ -260,13 +272,36 @@ async def _deploy(settings: Settings, mode: Mode, tree: Tree, progress: Progress
     progress(f"contract: FairmarkOracle at {record.address}")
 
 
+async def _with_addresses(settings: Settings, tree: Tree) -> Settings:
+    """The BFF's settings, with the ports that those behind it listen on."""
+    at = f"http://{settings.aggregator.host}:{await tree.port_of(settings.aggregator.name)}"
+    market = f"http://{settings.market.host}:{await tree.port_of('market')}" if settings.market.enabled else None
+    bff = settings.bff.model_copy(update={"aggregator_url": at, "market_url": market})
+    return settings.model_copy(update={"bff": bff})
+
+
+async def _keep_market(settings: Settings, tree: Tree) -> None:
+    """Run the market data, again after a crash. Its end never ends the oracle."""
+    logger = get_logger("market", settings.mode)
+    ever_ready = False
+    while True:
+        ops = Ops("market", settings.mode, make_clock(settings))
+        try:
+            await assemble.run_market(settings, announce=tree.announce, ops=ops)
+        except Exception as error:
+            if isinstance(error, FairmarkError) and not (ever_ready := ever_ready or ops.was_ready):
+                raise  # it never worked: the start has failed, and trying again would hide why
+            logger.exception("market_crashed", restart_in_s=RESTART_PAUSE_S)
+        await asyncio.sleep(RESTART_PAUSE_S)
+
+
 async def _keep_fetcher(settings: Settings, name: str, bus: Bus | None, tree: Tree, token: str) -> None:
     """Run one fetcher, again after a crash, until it is told to stop. Its end never ends the others."""
     logger = get_logger(name, settings.mode)
     stop = asyncio.Event()
     ever_ready = False
     while not stop.is_set():
-        ops = Ops(name, settings.mode, assemble.make_clock(settings))
+        ops = Ops(name, settings.mode, make_clock(settings))
         work = asyncio.create_task(
             assemble.run_fetcher(
                 settings, name, bus=bus, announce=tree.announce, ops=ops, extend=lambda app: _add_stop(app, token, stop)
@@ -310,7 +345,12 @@ async def _first_prices(settings: Settings, tree: Tree) -> None:
                 if response.is_success:
                     tree.prices = {price["pair"]: price for price in response.json()["prices"]}
             await asyncio.sleep(0.1)
-    tree.missing = [pair for pair in wanted if pair not in tree.prices]
+        tree.missing = [pair for pair in wanted if pair not in tree.prices]
+        if settings.market.enabled:
+            symbol = next(iter(settings.market.symbols))
+            with contextlib.suppress(httpx.HTTPError):
+                response = await client.get(url.replace("/v1/prices", f"/prices/latest/{symbol}"))
+                tree.market = response.json() if response.is_success else None
 
 
 @contextlib.contextmanager

@@ -1,60 +1,37 @@
-"""What the commands on the chain do: say what changes, ask, apply, print the transactions."""
+"""Commands on the contract as a whole: deploying it, pausing it, who governs it."""
 
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import typer
+from eth_utils.address import is_address, to_checksum_address
 
+from contracts import artifacts
+from contracts import governor as chain
 from contracts.client import OracleClient
 from contracts.deploy import deploy as deploy_contract
 from contracts.deployments import DeploymentRecord
-from contracts.errors import CallRevertedError, DeploymentMismatchError, TransactionFailedError
-from contracts.keys import DEVELOPMENT_CHAINS
-from contracts.readings import GroupState
+from contracts.errors import DeploymentMismatchError
+from contracts.governance import (
+    Role,
+    accept_ownership,
+    offer_ownership,
+    pause,
+    set_guardian,
+    set_managers,
+    steps,
+    unpause,
+)
 from contracts.rpc import Rpc
 from core.errors import ConfigurationError, StartError
 from core.settings import Settings, secrets_of
 from core.types import Group
-from fairmark import assemble
-from fairmark.plan import Change, Kind, changes, rules
-
-GAS = 100_000
-RECEIPT_S = 120.0
-
-
-def agree(lines: Sequence[str], chain_id: int, yes: bool) -> None:
-    """Say what is to be done, and ask, unless `yes` or on a development chain. Raises `typer.Exit` at a no."""
-    for line in lines:
-        typer.echo(f"- {line}")
-    if yes or chain_id in DEVELOPMENT_CHAINS:
-        return
-    if not sys.stdin.isatty():
-        raise StartError("nobody to ask: give --yes to do this")
-    if not typer.confirm(f"Do this on chain {chain_id}?"):
-        raise typer.Exit(1)
-
-
-def say(what: str, transaction: str) -> None:
-    """Print a transaction that was sent."""
-    typer.echo(f"{what}: {transaction}")
-
-
-def reporters_of(settings: Settings, group: str) -> dict[str, str]:
-    """Addresses by name. Raises `ConfigurationError` or `DevelopmentKeyError`."""
-    return {name: assemble.reporter_address(settings, name) for name in settings.reporters(group)}
-
-
-async def standing(client: OracleClient, group: str) -> GroupState | None:
-    """The group on chain; None where the contract does not know it."""
-    try:
-        return await client.group_state(group)
-    except CallRevertedError as error:
-        if error.name != "UnknownGroup":
-            raise
-        return None
+from fairmark import access
+from fairmark.office import Manner, Office, agree, govern, say
+from fairmark.plan import changes
+from fairmark.reporters import announced, delays, reporters_of
 
 
 def deploy(settings: Settings, yes: bool) -> None:
@@ -66,204 +43,163 @@ def deploy(settings: Settings, yes: bool) -> None:
     keys = [f"fetchers.{reporter}.key" for reporter in reporting if settings.fetchers[reporter].address is None]
     secrets_of(settings, ["chain.deployer_key", *keys])  # all that are missing, at once
     reporters = {name: reporters_of(settings, name) for name in settings.groups}
-    chain = settings.chain
-    agree(asyncio.run(_deployment_plan(settings, reporters)), chain.chain_id, yes)
+    own = settings.chain
+    agree(asyncio.run(_deployment_plan(settings, reporters)), own.chain_id, yes)
     record = apply(settings, settings.all_groups(), reporters)
     typer.echo(f"FairmarkOracle ({record.mode}) at {record.address} on chain {record.chain_id}")
-    typer.echo(f"recorded in {chain.deployments_dir / f'{record.chain_id}.json'}")
+    typer.echo(f"recorded in {own.deployments_dir / f'{record.chain_id}.json'}")
 
 
 def apply(settings: Settings, groups: Sequence[Group], reporters: Mapping[str, Mapping[str, str]]) -> DeploymentRecord:
     """See that these groups stand as configured, printing each transaction. Raises as `contracts.deploy.deploy`."""
-    chain = settings.chain
+    own = settings.chain
     return asyncio.run(
         deploy_contract(
-            chain.rpc_url,
-            assemble.deployer_key(settings),
+            own.rpc_urls,
+            access.deployer_key(settings),
             mode=settings.named_mode(),
             groups=groups,
             reporters={name: list(by_name.values()) for name, by_name in reporters.items()},
-            owner=chain.admin,
-            guardian=chain.guardian,
-            deployments_dir=chain.deployments_dir,
-            fees=assemble.fee_policy(settings),
+            owner=own.admin,
+            guardian=own.guardian,
+            deployments_dir=own.deployments_dir,
+            timeout_s=120,
+            request_timeout_s=own.request_timeout_s,
+            fees=access.fee_policy(settings),
             announce=say,
         )
     )
 
 
 async def _deployment_plan(settings: Settings, reporters: Mapping[str, Mapping[str, str]]) -> list[str]:
-    mode, chain = settings.named_mode(), settings.chain
-    rpc = Rpc(chain.rpc_urls, timeout_s=chain.request_timeout_s)
+    mode, own = settings.named_mode(), settings.chain
+    rpc = Rpc(own.rpc_urls, timeout_s=own.request_timeout_s)
     try:
-        if (found := await rpc.quantity("eth_chainId")) != chain.chain_id:
-            raise ConfigurationError([f"chain.chain_id: {chain.chain_id}, and {chain.rpc_url} is chain {found}"])
+        if (found := await rpc.quantity("eth_chainId")) != own.chain_id:
+            raise ConfigurationError([f"chain.chain_id: {own.chain_id}, and {rpc.url} is chain {found}"])
     finally:
         await rpc.close()
     try:
-        async with assemble.chain_client(settings, mode) as client:
-            found_changes = [
-                change
-                for group in settings.all_groups()
-                for change in changes(await standing(client, group.name), group, reporters[group.name])
-            ]
-            where = f"the contract at {client.record.address} on chain {chain.chain_id} stands"
-            return [where, *(str(change) for change in found_changes)] if found_changes else [f"{where} as configured"]
+        async with access.chain_client(settings, mode) as client:
+            return await _changes_planned(settings, client, reporters)
     except (StartError, DeploymentMismatchError):
-        lines = [f"deploy FairmarkOracle ({mode}) to chain {chain.chain_id} at {chain.rpc_url}"]
+        lines = [f"deploy FairmarkOracle ({mode}) to chain {own.chain_id} at {', '.join(own.rpc_urls)}"]
         lines += [str(c) for group in settings.all_groups() for c in changes(None, group, reporters[group.name])]
         return [*lines, "deploy an AggregatorV3 adapter for each feed"]
 
 
-# ------------------------------------------------------------------------------------------------ feeds
-
-
-def feeds_list(settings: Settings) -> None:
-    """Every feed on chain with its rules, and how it differs from the configuration."""
-
-    async def read() -> list[tuple[Group, GroupState | None]]:
-        async with assemble.chain_client(settings, settings.named_mode()) as client:
-            return [(group, await standing(client, group.name)) for group in settings.all_groups()]
-
-    for group, state in asyncio.run(read()):
-        there = {} if state is None else {feed.pair: feed for feed in state.feeds}
-        different = {change.name: change for change in changes(state, group, {}) if change.kind in _FEED_KINDS}
-        for pair in dict.fromkeys([*there, *(feed.pair for feed in group.feeds)]):
-            feed = there.get(pair)
-            shown = rules(feed) if feed is not None else "not on chain"
-            note = f" [{different[pair].kind} in the configuration]" if pair in different else ""
-            typer.echo(f"{group.name} {pair}: {shown}{note}")
-
-
-_FEED_KINDS = {Kind.FEED_ADDED, Kind.FEED_CHANGED, Kind.FEED_REMOVED}
-
-
-def feeds_add(settings: Settings, pair: str, yes: bool) -> None:
-    """Put a configured feed on chain."""
-    group = _group_of(settings, pair)
-    _change(settings, group, lambda c: c.kind is Kind.FEED_ADDED and c.name == pair, yes)
-
-
-def feeds_set(settings: Settings, pair: str, yes: bool) -> None:
-    """Bring a feed's rules on chain to what is configured."""
-    group = _group_of(settings, pair)
-    _change(settings, group, lambda c: c.kind is Kind.FEED_CHANGED and c.name == pair, yes)
-
-
-# ------------------------------------------------------------------------------------------------ reporters
-
-
-def reporters_list(settings: Settings) -> None:
-    """Every reporter on chain and in the configuration, by group."""
-
-    async def read() -> dict[str, GroupState | None]:
-        async with assemble.chain_client(settings, settings.named_mode()) as client:
-            return {name: await standing(client, name) for name in settings.groups}
-
-    for name, state in asyncio.run(read()).items():
-        configured = {address.lower(): reporter for reporter, address in reporters_of(settings, name).items()}
-        there = {} if state is None else {address.lower(): address for address in state.signers}
-        for address in dict.fromkeys([*there, *configured]):
-            who = configured.get(address, "not configured")
-            typer.echo(f"{name} {there.get(address, address)} {who}{'' if address in there else ' (not on chain)'}")
-
-
-def reporters_add(settings: Settings, name: str, yes: bool) -> None:
-    """Register a configured fetcher's key with the groups it reports for."""
-    address = _address_of(settings, name)
-    for group in _groups_of(settings, name):
-        _change(settings, group, lambda c: c.kind is Kind.REPORTER_ADDED and c.name == address, yes)
-
-
-def reporters_remove(settings: Settings, address: str, yes: bool) -> None:
-    """Strike a key that is configured no more from every group that has it."""
-    for name in settings.groups:
-        _change(
-            settings,
-            settings.group(name),
-            lambda c: c.kind is Kind.REPORTER_REMOVED and c.name == address.lower(),
-            yes,
-        )
-
-
-def reporters_rotate(settings: Settings, name: str, old: str, yes: bool) -> None:
-    """Put a fetcher's new key, as configured now, in the place of its old one."""
-    new = _address_of(settings, name)
-    allowed = {(Kind.REPORTER_ADDED, new), (Kind.REPORTER_REMOVED, old.lower())}
-    for group in _groups_of(settings, name):
-        _change(settings, group, lambda c: (c.kind, c.name) in allowed, yes)
-
-
-def _group_of(settings: Settings, pair: str) -> Group:
+async def _changes_planned(
+    settings: Settings, client: OracleClient, reporters: Mapping[str, Mapping[str, str]]
+) -> list[str]:
+    record = client.record
+    office = Office(settings, client, Manner(calldata=True))
+    lines = []
     for group in settings.all_groups():
-        if any(feed.pair == pair for feed in group.feeds):
-            return group
-    raise StartError(f"{pair} is not configured: add it to [[feeds]] and to a group first")
-
-
-def _groups_of(settings: Settings, reporter: str) -> list[Group]:
-    groups = [group for group in settings.all_groups() if reporter in settings.reporters(group.name)]
-    if not groups:
-        raise StartError(f"{reporter} reports for no group; known: {', '.join(sorted(settings.fetchers))}")
-    return groups
-
-
-def _address_of(settings: Settings, reporter: str) -> str:
-    if reporter not in settings.fetchers:
-        raise StartError(f"{reporter} is no configured fetcher; known: {', '.join(sorted(settings.fetchers))}")
-    return assemble.reporter_address(settings, reporter).lower()
-
-
-def _change(settings: Settings, group: Group, meant: Callable[[Change], bool], yes: bool) -> None:
-    """Bring the group on chain to its configuration, if that changes only what is meant. Raises `StartError`."""
-    reporters = reporters_of(settings, group.name)
-
-    async def differences() -> list[Change]:
-        async with assemble.chain_client(settings, settings.named_mode()) as client:
-            return changes(await standing(client, group.name), group, reporters)
-
-    found = asyncio.run(differences())
-    wanted, others = [c for c in found if meant(c)], [c for c in found if not meant(c)]
-    if not wanted:
-        typer.echo(f"{group.name}: nothing to do, it stands on chain as configured")
-        return
-    if others:
-        listed = "\n".join(f"  - {change}" for change in others)
-        raise StartError(
-            f"the configuration of {group.name} differs from the chain in more than that; `fairmark deploy` applies "
-            f"all of it:\n{listed}"
-        )
-    agree([str(change) for change in wanted], settings.chain.chain_id, yes)
-    apply(settings, [group], {group.name: reporters})
+        state = await chain.group_state(client, group.name)
+        rotation = None if state is None else await chain.rotation(client, group.name)
+        lines += [str(each) for each in changes(announced(state, rotation), group, reporters[group.name])]
+        calls = steps(client.abi, state, rotation, group, list(reporters[group.name].values()))
+        lines += await delays(office, state, calls)
+    where = f"the contract at {record.address} on chain {record.chain_id} stands"
+    if record.source_hash != artifacts.load("FairmarkOracle").source_hash:
+        where += " (made from other sources than these; to replace it, deploy into another chain.deployments_dir)"
+    return [where, *lines] if lines else [f"{where} as configured"]
 
 
 # ------------------------------------------------------------------------------------------------ pausing
 
 
-def pause(settings: Settings, yes: bool) -> None:
-    """Halt the contract: no rounds, and readers revert. For the guardian or the owner, whose key the deployer's is."""
-    _switch(settings, "pause", yes)
+def paused(settings: Settings, manner: Manner, *, wanted: bool) -> None:
+    """Halt the contract, or let rounds go on."""
+
+    async def work(office: Office) -> None:
+        record = office.client.record
+        if await chain.paused(office.client) == wanted:
+            typer.echo(f"nothing to do: the contract is {'paused already' if wanted else 'not paused'}")
+            return
+        effect = "no rounds are taken and readers revert" if wanted else "rounds are taken again"
+        call = pause(office.client.abi) if wanted else unpause(office.client.abi)
+        await office.carry_out([call], [f"{record.address} on chain {record.chain_id}: {effect}"])
+
+    govern(settings, manner, work)
 
 
-def unpause(settings: Settings, yes: bool) -> None:
-    """Let rounds go on. For the owner."""
-    _switch(settings, "unpause", yes)
+# ------------------------------------------------------------------------------------------------ roles
 
 
-def _switch(settings: Settings, function: str, yes: bool) -> None:
-    key = assemble.deployer_key(settings)
-    record = assemble.deployment_record(settings)
-    agree([f"{function} {record.address} on chain {record.chain_id}"], record.chain_id, yes)
+def roles_listed(settings: Settings) -> None:
+    """Who may change what."""
 
-    async def send() -> None:
-        async with assemble.chain_client(settings, settings.named_mode()) as client:
-            sender, data = client.sender(key), client.abi.call(function)
-            await client.simulate(data, sender.address)
-            transaction = await sender.send(record.address, data, gas=GAS)
-            say(function, transaction)
-            receipt = await client.wait_receipt(transaction, RECEIPT_S)
-            if not receipt.ok:
-                raise TransactionFailedError(f"{transaction} reverted in block {receipt.block_number}")
-            typer.echo(f"done in block {receipt.block_number}")
+    async def work(office: Office) -> None:
+        for line in await roles_told(office.client):
+            typer.echo(line)
 
-    asyncio.run(send())
+    govern(settings, Manner(calldata=True), work)
+
+
+async def roles_told(client: OracleClient) -> list[str]:
+    """Who has which role, in words."""
+    held = await chain.roles(client)
+    pending = await client.pending_owner()
+    offered = f", offered to {pending}" if int(pending, 16) else ""
+    lines = [f"owner {held[Role.OWNER]}{offered}"]
+    for role in (Role.GUARDIAN, Role.FEEDS_MANAGER, Role.SIGNERS_MANAGER):
+        who = held[role] if int(held[role], 16) else "nobody beside the owner"
+        lines.append(f"{role} {who}")
+    return lines
+
+
+def roles_set(
+    settings: Settings,
+    manner: Manner,
+    *,
+    owner: str | None,
+    guardian: str | None,
+    feeds_manager: str | None,
+    signers_manager: str | None,
+) -> None:
+    """Name others; who is not named stays. Ownership is offered, and counts once it is accepted."""
+    named = {
+        role: _address(address)
+        for role, address in zip(Role, (owner, guardian, feeds_manager, signers_manager), strict=True)
+        if address is not None
+    }
+
+    async def work(office: Office) -> None:
+        held, abi = await chain.roles(office.client), office.client.abi
+        pending = await office.client.pending_owner()
+        managers = (Role.FEEDS_MANAGER, Role.SIGNERS_MANAGER)
+        calls = []
+        if (other := named.get(Role.GUARDIAN, held[Role.GUARDIAN])) != held[Role.GUARDIAN]:
+            calls.append(set_guardian(abi, other))
+        if any(named.get(role, held[role]) != held[role] for role in managers):
+            calls.append(set_managers(abi, *(named.get(role, held[role]) for role in managers)))
+        if (heir := named.get(Role.OWNER)) is not None and heir not in {held[Role.OWNER], pending}:
+            calls.append(offer_ownership(abi, heir))
+        if not calls:
+            typer.echo("nothing to do: they have these roles, or are offered them")
+            return
+        await office.carry_out(calls)
+
+    govern(settings, manner, work)
+
+
+def roles_accept(settings: Settings, manner: Manner) -> None:
+    """Accept the ownership that is offered to this key."""
+
+    async def work(office: Office) -> None:
+        pending = await office.client.pending_owner()
+        if not int(pending, 16):
+            typer.echo("nothing to do: ownership is offered to nobody")
+            return
+        if office.address not in (None, pending):
+            raise StartError(f"ownership is offered to {pending}, not to {office.address}")
+        await office.carry_out([accept_ownership(office.client.abi)])
+
+    govern(settings, manner, work)
+
+
+def _address(text: str) -> str:
+    if not is_address(text):
+        raise StartError(f"{text} is not an address")
+    return to_checksum_address(text)

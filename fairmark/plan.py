@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from contracts.governance import configured
 from contracts.readings import FeedOnChain, GroupState
 from core.types import Feed, Group
 
@@ -82,12 +83,14 @@ def rules(feed: Feed | FeedOnChain) -> str:
 
 
 def _rules(feed: Feed | FeedOnChain) -> dict[str, int]:
-    heartbeat_s = feed.heartbeat_s if isinstance(feed, FeedOnChain) else -(-feed.heartbeat_ms // 1000)
+    there = feed if isinstance(feed, FeedOnChain) else configured(feed)
     return {
-        "decimals": feed.decimals,
-        "heartbeat_s": heartbeat_s,
-        "deviation_bps": feed.deviation_bps,
-        "min_contributors": feed.min_contributors,
+        "decimals": there.decimals,
+        "heartbeat_s": there.heartbeat_s,
+        "deviation_bps": there.deviation_bps,
+        "min_contributors": there.min_contributors,
+        "limit_bps": there.limit_bps,
+        "max_spread_bps": there.max_spread_bps,
     }
 
 

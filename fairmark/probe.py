@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from core.settings import Settings
 from core.types import Feed, Mode, Pair, Quote, SourceFailure
-from fairmark.assemble import make_clock
+from fairmark.basics import make_clock
 from sources import SourceEntry, SourcePool, judge, load_catalogue, simulator_base_urls
 from sources.http import Reading
 
@@ -72,7 +72,7 @@ async def _ask(
         async def one(source: str, pair: Pair) -> Answered:
             async with gate:
                 started = time.perf_counter()
-                reading = await pool.fetch(source, pair, deadline=deadline)
+                reading = await pool.fetch(source, pair, deadline=deadline, anyway=True)
                 latency = (time.perf_counter() - started) * 1000
             outcome = _judged(reading, source, pair, _rules(feeds, pair)) if isinstance(reading, Reading) else reading
             return Answered(outcome=outcome, latency_ms=latency)

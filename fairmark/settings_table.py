@@ -72,6 +72,8 @@ def _kind(annotation: Any) -> str:
         return " or ".join(f"`{each}`" for each in arguments)
     if origin is tuple:
         return f"list of {_kind(arguments[0])}"
+    if origin is dict:
+        return f"table of {_kind(arguments[1])}"
     if hasattr(annotation, "__metadata__"):
         return _kind(annotation.__origin__)
     return {"str": "text", "int": "integer", "float": "number", "SecretStr": "secret", "bool": "true or false"}.get(
@@ -86,4 +88,6 @@ def _default(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, tuple):
         return ", ".join(f"`{each}`" for each in value) or "none"
+    if value == {}:
+        return "none"
     return f"`{value.as_posix() if isinstance(value, Path) else value}`"

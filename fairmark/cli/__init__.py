@@ -14,11 +14,17 @@ def main() -> None:
     """Entry point of `fairmark`."""
     from fairmark.cli import (  # noqa: PLC0415 - importing registers their commands
         ask,  # noqa: F401
+        beside,  # noqa: F401
         chain,  # noqa: F401
         check,  # noqa: F401
+        feeds,  # noqa: F401
         governing,  # noqa: F401
         keys,  # noqa: F401
+        replaying,  # noqa: F401
+        reporters,  # noqa: F401
         services,  # noqa: F401
+        signals,  # noqa: F401
+        verifying,  # noqa: F401
     )
 
     try:

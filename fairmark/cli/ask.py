@@ -65,6 +65,8 @@ def _show_price(price: dict[str, Any], as_json: bool) -> None:
         return
     age = f"{price['age_seconds']:.1f} s old"
     state = "[red]STALE[/]" if price["stale"] else "fresh"
+    if price["status"] == "degraded":
+        state = f"[yellow]degraded[/] (confidence {price['confidence']:.2f})"
     console.print(
         f"{price['pair']}  [bold]{price['price']}[/]  {state}, {age}, round {price['round']}, "
         f"{price['contributors']} reporters, spread {price['spread_bps']} bps, mode {price['mode']}",
@@ -96,7 +98,8 @@ def explain(
 ) -> None:
     """The derivation of an answer: from sources through reporters to the median on chain."""
     base = _base(url, config)
-    feeds = {feed["pair"]: feed for feed in _ask(f"{base}/v1/feeds")["feeds"]}
+    published = _ask(f"{base}/v1/feeds")
+    feeds = {feed["pair"]: feed for feed in published["feeds"]}
     wanted = _slug(pair).replace("-", "/", 1)
     if wanted not in feeds:
         raise AskError(f"{wanted} is no feed here; known: {', '.join(feeds)}")
@@ -109,6 +112,9 @@ def explain(
     if json:
         console.print_json(data=record)
     else:
+        from contracts.report import Domain
+        from core.types import Mode
         from fairmark.cli.derivation import derivation
 
-        console.print(derivation(record, Pair(wanted)), highlight=False)
+        domain = Domain(Mode(published["mode"]), published["chain_id"], published["contract"])
+        console.print(derivation(record, Pair(wanted), domain, feeds[wanted]["index"]), highlight=False)

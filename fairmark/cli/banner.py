@@ -41,10 +41,16 @@ def show_banner(console: Console, tree: Tree) -> None:
             prices.add_row(feed.pair, str(price["price"]), str(price["contributors"]), f"{price['spread_bps']} bps")
     places = Table(box=None, pad_edge=False, show_header=False)
     aggregator = f"http://{settings.aggregator.host}:{tree.ports[settings.aggregator.name]}"
+    market = []
+    if settings.market.enabled:
+        symbol = next(iter(settings.market.symbols))
+        newest = f" ({tree.market['price']} at {tree.market['exchange']})" if tree.market else ""
+        market = [("market data", f"curl {api}/prices/latest/{symbol}{newest}")]
     for name, value in (
         ("API", f"[bold]{api}/docs[/]"),
         ("a price", f"curl {api}/v1/prices/{settings.feeds[0].pair.replace('/', '-')}"),
         ("a fresh one", f"curl -X POST {api}/v1/prices/{settings.feeds[0].pair.replace('/', '-')}/refresh"),
+        *market,
         ("aggregator", aggregator),
         ("chain", f"{settings.chain.rpc_url} (chain id {settings.chain.chain_id})"),
         ("contract", tree.address),

@@ -40,6 +40,10 @@ def gas(
         price, worth = Decimal(gwei), None if coin is None else Decimal(coin)
     except ArithmeticError:
         raise StartError("--gwei and --coin are decimal numbers") from None
+    if not all(given.is_finite() and given >= 0 for given in (price, worth) if given is not None):
+        raise StartError("--gwei and --coin are not negative")
+    if rounds is not None and rounds < 0:
+        raise StartError("--rounds is not negative")
     from fairmark.gas import cost, read_table
 
     table = read_table()

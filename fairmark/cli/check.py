@@ -13,10 +13,47 @@ from core.errors import ConfigurationError, StartError
 from core.types import Mode, Quote
 from fairmark.cli.app import DEFAULT_CONFIG, Config, app, output, settings_from
 
-sources_app = typer.Typer(help="The catalogue of exchanges and indexes.", no_args_is_help=True)
+sources_app = typer.Typer(help="The exchanges and indexes: how they are, and what the catalogue says of them.")
 config_app = typer.Typer(help="The configuration file.", no_args_is_help=True)
 app.add_typer(sources_app, name="sources")
 app.add_typer(config_app, name="config")
+
+
+@sources_app.callback(invoke_without_command=True)
+def sources_shown(
+    context: typer.Context,
+    config: Config = DEFAULT_CONFIG,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """How each source is, as the running fetchers tell: state, health, latency, errors, what may still be asked.
+
+    Where no fetcher runs, what the catalogue says.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    import msgspec
+
+    from fairmark.ask_sources import ask_fetchers
+    from fairmark.cli.state_table import catalogue_entry, catalogue_table, state_table
+    from sources import load_catalogue
+
+    settings, catalogue = settings_from(config), load_catalogue()
+    asked = asyncio.run(ask_fetchers(settings))
+    told = [each.told for each in asked if each.told is not None]
+    if as_json:
+        entries = [catalogue_entry(entry) for entry in catalogue.values()]
+        typer.echo(msgspec.json.encode({"fetchers": asked, "catalogue": entries}).decode())
+        return
+    console = output()
+    for each in told:
+        console.print(state_table(each))
+    if not told:
+        configured = {name: fetcher.sources for name, fetcher in settings.fetchers.items()}
+        console.print(catalogue_table(catalogue, configured))
+        console.print("no fetcher answers, so this is the catalogue alone, and nothing is known of how they are:")
+    for one in asked:
+        if one.problem:
+            console.print(f"{one.fetcher}: {one.problem}", markup=False, highlight=False)
 
 
 @sources_app.command("check")
@@ -60,6 +97,11 @@ def config_check(config: Config = DEFAULT_CONFIG) -> None:
         for name, fetcher in settings.fetchers.items()
         for source in fetcher.sources
         if source not in catalogue
+    ]
+    problems += [
+        f"sources.timeouts.{name}: is not in sources/catalogue"
+        for name in settings.sources.timeouts
+        if name not in catalogue
     ]
     if problems:
         raise ConfigurationError(problems, str(config))

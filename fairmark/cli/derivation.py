@@ -3,6 +3,9 @@
 It shows the steps that decided: what each quote became in the feed's currency, which of them is the fetcher's median,
 whose price is the answer. The record holds quotes and signed prices, not these steps; they are derived here by the
 fetchers' own rule (`core.currency`, `core.median`) and shown only where they lead to the very price that was signed.
+
+And it says for each report whether the signature covers what is shown: it recovers the signer, and hashes the record's
+quotes into the evidence root that is signed.
 """
 
 from __future__ import annotations
@@ -11,14 +14,20 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 from rich.markup import escape
 from rich.tree import Tree
 
+from contracts.errors import InvalidSignatureError, MalformedEvidenceError, MalformedReportError
+from contracts.evidence import NO_EVIDENCE, Statement
+from contracts.report import Domain, recover_reporter
+from core import codec
 from core.currency import DOLLARS, ConversionGraph, Rate
 from core.errors import ConversionError
 from core.median import lower_median, to_scaled
-from core.types import Pair
+from core.types import Pair, SignedReport
+from fairmark.cli.verdicts import quote_rules, report_rules
 
 _BAD = "[red]"
 _COLOURS = {"included": "green", "left_out": "yellow", "rejected": "red"}
@@ -42,8 +51,13 @@ class Steps(Struct, frozen=True, kw_only=True):
     rates: Mapping[str, Median] = {}
 
 
-def steps(quotes: Sequence[Mapping[str, Any]], pair: Pair, answers: Mapping[str, str]) -> Steps:
-    """Derive them for `pair` from a report's quotes.
+def steps(
+    quotes: Sequence[Mapping[str, Any]],
+    pair: Pair,
+    answers: Mapping[str, str],
+    observed: Mapping[str, Sequence[int]] | None = None,
+) -> Steps:
+    """Derive them for `pair` from a report's quotes. observed: the indexes that counted for each feed or rate.
 
     Whatever does not lead to the report's own signed answers, to their last decimal, is left out.
     """
@@ -52,10 +66,10 @@ def steps(quotes: Sequence[Mapping[str, Any]], pair: Pair, answers: Mapping[str,
     medians: dict[Pair, Median] = {}
     for currency in sorted(graph.convertible(pair.quote), key=graph.rank):
         leg = Pair.of(currency, pair.quote)
-        if currency != pair.base and (median := _median(quotes, leg, graph, rates)):
+        if currency != pair.base and (median := _median(quotes, leg, graph, rates, observed)):
             medians[leg] = median
             rates[leg] = Rate(pair=leg, value=median.value, as_of_ms=0)
-    price = _median(quotes, pair, graph, rates)
+    price = _median(quotes, pair, graph, rates, observed)
     if price is not None and not _is(price.value, answers.get(pair)):
         price = None
     sure = {leg: rate for leg, rate in medians.items() if price is not None or _is(rate.value, answers.get(leg))}
@@ -70,9 +84,15 @@ def _is(derived: Decimal, said: str | None) -> bool:
 
 
 def _median(
-    quotes: Sequence[Mapping[str, Any]], pair: Pair, graph: ConversionGraph, rates: Mapping[Pair, Rate]
+    quotes: Sequence[Mapping[str, Any]],
+    pair: Pair,
+    graph: ConversionGraph,
+    rates: Mapping[Pair, Rate],
+    observed: Mapping[str, Sequence[int]] | None,
 ) -> Median | None:
     prices = _converted(quotes, pair, graph, rates)
+    if observed:
+        prices = {index: price for index, price in prices.items() if index in observed.get(pair, ())}
     if not prices:
         return None
     value = lower_median(list(prices.values()))
@@ -95,13 +115,21 @@ def _converted(
     return found
 
 
-def derivation(record: dict[str, Any], pair: Pair) -> Tree:
-    """The attempt `record` (as the BFF serves it) as a tree, for one feed and the conversion rates it used."""
+def derivation(record: dict[str, Any], pair: Pair, domain: Domain | None = None, index: int | None = None) -> Tree:
+    """The attempt `record` (as the BFF serves it) as a tree, for one feed and the conversion rates it used.
+
+    domain: of the contract, so that signatures can be checked. index: the feed's place in the group's reports.
+    """
     root = Tree(_head(record, pair))
     root.add(_chain(record))
+    answer = record["answers"].get(pair)
+    if answer is not None and "confidence" in answer:  # records of before say nothing of it
+        root.add(_standing(answer))
+    for line in _equivocations(record):
+        root.add(line)
     reports = root.add(f"reports ({len(record['reports'])})")
     for report in record["reports"]:
-        _report(reports, report, pair, record)
+        _report(reports, report, pair, record, domain, index)
     for refusal in record["refusals"]:
         branch = reports.add(
             f"{_BAD}{escape(refusal['fetcher'])} did not sign[/]: {refusal['code']}, {escape(refusal['detail'])}"
@@ -109,6 +137,7 @@ def derivation(record: dict[str, Any], pair: Pair) -> Tree:
         _sources(branch, refusal, pair, record["moment"], Steps())
     for address in record.get("silent", ()):
         reports.add(f"[yellow]{escape(address)} was silent[/]: registered, and sent neither report nor refusal")
+    root.add(report_rules(record))
     timings = ", ".join(f"{step} {float(ms):.1f}" for step, ms in record["timings_ms"].items())
     root.add(f"[dim]timings in ms: {timings}[/]")
     return root
@@ -120,10 +149,27 @@ def _head(record: dict[str, Any], pair: Pair) -> str:
     if answer is None:
         why = record["feeds_without_answer"].get(pair) or record["detail"] or record["code"] or record["state"]
         return f"[bold]{pair}[/] {_BAD}no answer[/]: {escape(str(why))} — {what}"
+    same = ", unchanged since an earlier round" if answer.get("attested") else ""
     return (
         f"[bold]{pair} {answer['price']}[/] — lower median of {answer['contributors']} reporters, "
-        f"spread {answer['spread_bps']} bps — {what}"
+        f"spread {answer['spread_bps']} bps{same} — {what}"
     )
+
+
+def _standing(answer: dict[str, Any]) -> str:
+    """What stands behind the answer, and whether the contract lets it stand."""
+    colour = "green" if answer["state"] == "ok" else "yellow"
+    held = f", {_BAD}held by the breaker ({answer['held']})[/]: {escape(answer['why_held'])}" if answer["held"] else ""
+    return f"[{colour}]{answer['state']}[/]: confidence {answer['confidence']}, {answer['sources']} sources{held}"
+
+
+def _equivocations(record: dict[str, Any]) -> list[str]:
+    """Who signed two different reports for this moment."""
+    guilty = dict.fromkeys(one["signer"] for one in record["reports"] if one["code"] == "equivocation")
+    return [
+        f"{_BAD}equivocation[/]: {escape(str(signer))} signed two different reports for this moment, both kept"
+        for signer in guilty
+    ]
 
 
 def _chain(record: dict[str, Any]) -> str:
@@ -135,21 +181,64 @@ def _chain(record: dict[str, Any]) -> str:
     )
 
 
-def _report(parent: Tree, report: dict[str, Any], pair: Pair, record: dict[str, Any]) -> None:
+def _report(
+    parent: Tree,
+    report: dict[str, Any],
+    pair: Pair,
+    record: dict[str, Any],
+    domain: Domain | None,
+    index: int | None,
+) -> None:
     said = report["answers"].get(pair)
     answer = None if said is None else Decimal(said)
     colour = _COLOURS.get(report["verdict"], "red")
     verdict = report["verdict"] + (f": {report['code']}" if report["code"] else "")
     price = "no price" if answer is None else f"[bold]{answer:f}[/]"
+    if index is not None and report["signed"]["unchanged"] >> index & 1:
+        price += " (unchanged)"
     chosen = record["answers"].get(pair)
     included = report["verdict"] == "included"
     mark = " [bold green]← the answer[/]" if included and chosen and chosen["reporter"] == report["signer"] else ""
     branch = parent.add(
         f"{escape(report['fetcher'])} {price} ([{colour}]{verdict}[/]){mark} [dim]signed by {report['signer']}[/]"
     )
+    if report["verdict"] == "rejected" and report.get("detail"):
+        branch.add(f"{_BAD}{escape(report['detail'])}[/]")
     if warning := report["warnings"].get(pair):
         branch.add(f"[yellow]{escape(warning)}[/]")
-    _sources(branch, report, pair, record["moment"], steps(report["quotes"], pair, report["answers"]))
+    branch.add(proven(record, report, domain))
+    if report["quotes"] or report["failures"]:
+        branch.add(quote_rules(report, pair))
+    derived = steps(report["quotes"], pair, report["answers"], report.get("observed"))
+    _sources(branch, report, pair, record["moment"], derived)
+
+
+def proven(record: Mapping[str, Any], report: Mapping[str, Any], domain: Domain | None) -> str:
+    """Whether the signature covers what the record shows of a report, worked out here."""
+    signed = codec.convert(report["signed"], SignedReport)
+    if domain is not None:
+        try:
+            signer = recover_reporter(domain, signed)
+        except (InvalidSignatureError, MalformedReportError) as error:
+            return f"{_BAD}not signed[/]: {escape(str(error))}"
+        if signer.lower() != str(report["signer"]).lower():
+            return f"{_BAD}signed by {signer}[/], not by whom the record names"
+    root = signed.evidence_root
+    if root == NO_EVIDENCE:
+        return "[yellow]its signature covers no evidence[/]: the quotes are its sender's word"
+    members = {**report, "deployment": record["deployment"], "mode": record["mode"]}
+    said = {name: members[name] for name in Statement.__struct_fields__ if name in members}
+    try:
+        its = codec.convert(said, Statement).tree().root
+    except (MalformedEvidenceError, msgspec.ValidationError) as error:
+        its = str(error)
+    if its == root.lower():
+        who = "its signature covers" if domain is not None else "its evidence root covers"
+        count = len(report["quotes"])
+        return f"[green]{who} {count} quotes[/] [dim]evidence root {root}[/]"
+    if not report["quotes"] and not report["answers"]:
+        return f"[yellow]what it said is not kept[/] [dim]evidence root {root}[/]"
+    return f"{_BAD}the quotes shown are not those that it signed[/] [dim]evidence root {root}[/]"
 
 
 def _sources(parent: Tree, report: dict[str, Any], pair: Pair, moment: int, derived: Steps) -> None:

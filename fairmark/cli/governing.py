@@ -1,4 +1,4 @@
-"""Commands that change the chain: each says what it will do, asks or takes --yes, and prints its transactions."""
+"""Commands on the contract: each says what it will do, asks or takes --yes, and prints its transactions."""
 # ruff: noqa: PLC0415 - commands import what they run when they run: see `fairmark.cli.app`
 
 from __future__ import annotations
@@ -8,17 +8,15 @@ from typing import Annotated
 import typer
 
 from fairmark.cli.app import DEFAULT_CONFIG, Config, app, settings_from
+from fairmark.cli.changing import Calldata, Yes
 
-feeds_app = typer.Typer(help="The feeds on chain, against those configured.", no_args_is_help=True)
-reporters_app = typer.Typer(help="The reporters on chain, against those configured.", no_args_is_help=True)
-app.add_typer(feeds_app, name="feeds")
-app.add_typer(reporters_app, name="reporters")
+roles_app = typer.Typer(help="Who may change what on chain.", no_args_is_help=True)
+app.add_typer(roles_app, name="roles")
 
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-PairName = Annotated[str, typer.Argument(metavar="PAIR", help="A configured feed, such as BTC/USD.")]
-ReporterName = Annotated[str, typer.Argument(metavar="NAME", help="A configured fetcher, such as fetcher-a.")]
-GoneAddress = Annotated[str, typer.Argument(metavar="ADDRESS", help="A key that is configured no more.")]
-OldAddress = Annotated[str, typer.Argument(metavar="OLD", help="The address that the fetcher's new key replaces.")]
+Owner = Annotated[str | None, typer.Option("--owner", help="Offer ownership to this address, which must accept it.")]
+Guardian = Annotated[str | None, typer.Option("--guardian", help="May pause and halt, and nothing else.")]
+FeedsManager = Annotated[str | None, typer.Option("--feeds-manager", help="May set feeds' rules and append feeds.")]
+SignersManager = Annotated[str | None, typer.Option("--signers-manager", help="May rotate and revoke signers.")]
 
 
 @app.command()
@@ -32,73 +30,60 @@ def deploy(config: Config = DEFAULT_CONFIG, yes: Yes = False) -> None:
     governing.deploy(settings_from(config), yes)
 
 
-@feeds_app.command("list")
-def feeds_list(config: Config = DEFAULT_CONFIG) -> None:
-    """Every feed on chain with its rules, and how it differs from the configuration."""
-    from fairmark import governing
-
-    governing.feeds_list(settings_from(config))
-
-
-@feeds_app.command("add")
-def feeds_add(pair: PairName, config: Config = DEFAULT_CONFIG, yes: Yes = False) -> None:
-    """Put a configured feed on chain."""
-    from fairmark import governing
-
-    governing.feeds_add(settings_from(config), pair, yes)
-
-
-@feeds_app.command("set")
-def feeds_set(pair: PairName, config: Config = DEFAULT_CONFIG, yes: Yes = False) -> None:
-    """Bring a feed's rules on chain to what is configured."""
-    from fairmark import governing
-
-    governing.feeds_set(settings_from(config), pair, yes)
-
-
-@reporters_app.command("list")
-def reporters_list(config: Config = DEFAULT_CONFIG) -> None:
-    """Every reporter on chain and in the configuration, by group."""
-    from fairmark import governing
-
-    governing.reporters_list(settings_from(config))
-
-
-@reporters_app.command("add")
-def reporters_add(name: ReporterName, config: Config = DEFAULT_CONFIG, yes: Yes = False) -> None:
-    """Register a configured fetcher's key with the groups it reports for."""
-    from fairmark import governing
-
-    governing.reporters_add(settings_from(config), name, yes)
-
-
-@reporters_app.command("remove")
-def reporters_remove(address: GoneAddress, config: Config = DEFAULT_CONFIG, yes: Yes = False) -> None:
-    """Strike a key that is configured no more from every group that has it."""
-    from fairmark import governing
-
-    governing.reporters_remove(settings_from(config), address, yes)
-
-
-@reporters_app.command("rotate")
-def reporters_rotate(name: ReporterName, old: OldAddress, config: Config = DEFAULT_CONFIG, yes: Yes = False) -> None:
-    """Put a fetcher's new key, as configured now, in the place of its old one."""
-    from fairmark import governing
-
-    governing.reporters_rotate(settings_from(config), name, old, yes)
-
-
 @app.command()
-def pause(config: Config = DEFAULT_CONFIG, yes: Yes = False) -> None:
+def pause(config: Config = DEFAULT_CONFIG, yes: Yes = False, calldata: Calldata = False) -> None:
     """Halt the contract: no rounds, and readers revert. For the guardian or the owner, whose key the deployer's is."""
     from fairmark import governing
+    from fairmark.office import Manner
 
-    governing.pause(settings_from(config), yes)
+    governing.paused(settings_from(config), Manner(yes, calldata), wanted=True)
 
 
 @app.command()
-def unpause(config: Config = DEFAULT_CONFIG, yes: Yes = False) -> None:
+def unpause(config: Config = DEFAULT_CONFIG, yes: Yes = False, calldata: Calldata = False) -> None:
     """Let rounds go on. For the owner."""
     from fairmark import governing
+    from fairmark.office import Manner
 
-    governing.unpause(settings_from(config), yes)
+    governing.paused(settings_from(config), Manner(yes, calldata), wanted=False)
+
+
+@roles_app.command("list")
+def roles_list(config: Config = DEFAULT_CONFIG) -> None:
+    """Who has which role."""
+    from fairmark import governing
+
+    governing.roles_listed(settings_from(config))
+
+
+@roles_app.command("set")
+def roles_set(
+    owner: Owner = None,
+    guardian: Guardian = None,
+    feeds_manager: FeedsManager = None,
+    signers_manager: SignersManager = None,
+    config: Config = DEFAULT_CONFIG,
+    yes: Yes = False,
+    calldata: Calldata = False,
+) -> None:
+    """Name others; a role that is not named stays where it is. For the owner."""
+    from fairmark import governing
+    from fairmark.office import Manner
+
+    governing.roles_set(
+        settings_from(config),
+        Manner(yes, calldata),
+        owner=owner,
+        guardian=guardian,
+        feeds_manager=feeds_manager,
+        signers_manager=signers_manager,
+    )
+
+
+@roles_app.command("accept")
+def roles_accept(config: Config = DEFAULT_CONFIG, yes: Yes = False, calldata: Calldata = False) -> None:
+    """Accept the ownership that is offered. For who it is offered to, whose key the deployer's is."""
+    from fairmark import governing
+    from fairmark.office import Manner
+
+    governing.roles_accept(settings_from(config), Manner(yes, calldata))

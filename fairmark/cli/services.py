@@ -10,13 +10,15 @@ import typer
 from rich.console import Console
 
 from core.errors import StartError
+from core.logs import configure_logging, get_logger
 from fairmark.cli.app import DEFAULT_CONFIG, Config, DieWithParent, app, settings_from
 from fairmark.runtime import run_until_stopped
 
 
 @app.command()
 def up(config: Config = DEFAULT_CONFIG) -> None:
-    """Start everything in one process tree: chain, simulator (in test mode), fetchers, aggregator, bff."""
+    """Start everything in one process tree: chain, simulator (in test mode), fetchers, market data, aggregator,
+    bff."""
     from fairmark import embedded
     from fairmark.cli.banner import show_banner
 
@@ -85,14 +87,47 @@ def bff(config: Config = DEFAULT_CONFIG) -> None:
 
 
 @app.command()
+def market(
+    config: Config = DEFAULT_CONFIG,
+    port: Annotated[
+        int | None, typer.Option("--port", min=0, max=65_535, help="Listen here; default: market.port.")
+    ] = None,
+) -> None:
+    """Run the market data: ticks in, a window of the last minutes, minutes out, prices and statistics over HTTP.
+
+    Sources, pairs, Redis and the database are set in the table `market` of the configuration file; docs/market.md
+    describes them. With mode "auto" it takes the real exchanges if enough of them answer, else the simulator.
+    """
+    from fairmark import assemble
+    from fairmark.embedded import decide_mode
+
+    settings = settings_from(config)
+    if port is not None:
+        settings = settings.model_copy(update={"market": settings.market.model_copy(update={"port": port})})
+
+    async def run() -> None:
+        mode, why = await decide_mode(settings)
+        configure_logging(settings.log.level, settings.log.format, mode.value)
+        get_logger("market", mode).info("market_starts", because=why)
+        await assemble.run_market(settings.model_copy(update={"mode": mode.value}))
+
+    run_until_stopped(run())
+
+
+@app.command()
 def simulator(
     config: Config = DEFAULT_CONFIG,
     replay: Annotated[
         Path | None, typer.Option("--replay", help="Serve the recorded bodies in this folder, verbatim.")
     ] = None,
+    tcp: Annotated[
+        bool, typer.Option("--tcp", help="Also send lines of JSON on three TCP ports, from simulator.tcp_port on.")
+    ] = False,
     die_with_parent: DieWithParent = False,
 ) -> None:
     """Run test mode's exchanges: the real formats, a seeded market, faults on demand."""
     from fairmark import assemble
 
-    run_until_stopped(assemble.run_simulator(settings_from(config), recordings=replay), die_with_parent=die_with_parent)
+    run_until_stopped(
+        assemble.run_simulator(settings_from(config), recordings=replay, tcp=tcp), die_with_parent=die_with_parent
+    )

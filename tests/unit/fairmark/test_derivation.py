@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from rich.console import Console
+from rich.text import Text
 
-from core.types import Pair
-from fairmark.cli.derivation import Median, derivation, steps
+from aggregator.validation import Fault
+from contracts.evidence import NO_EVIDENCE, Statement
+from contracts.report import Domain, LocalSigner, sign_report
+from core import codec
+from core.types import QUOTE_RULES, REPORT_RULES, Mode, Pair
+from fairmark.cli import verdicts
+from fairmark.cli.derivation import Median, derivation, proven, steps
 
 BTC, USDT, USDC = Pair("BTC/USD"), Pair("USDT/USD"), Pair("USDC/USD")
 MOMENT = 1_710_328_245_000
@@ -78,9 +85,36 @@ class TestSteps:
         assert steps([], BTC, ANSWERS).price is None
 
 
+OBSERVED = {"BTC/USD": [0, 1, 2], "USDT/USD": [3, 4]}
+SIGNER = LocalSigner("11" * 32)
+DOMAIN = Domain(Mode.TEST, 31337, "0x" + "a1" * 20)
+
+
 def report(fetcher: str, signer: str, **changes: Any) -> dict[str, Any]:
+    members = _members(fetcher, signer, **changes)
+    said = {name: members[name] for name in Statement.__struct_fields__ if name in members}
+    root = codec.convert({**said, "deployment": "here", "mode": "test"}, Statement).tree().root
+    unchanged = changes.get("unchanged", 0)
+    signed = sign_report(
+        SIGNER,
+        DOMAIN,
+        group="majors",
+        group_hash="0x" + "c3" * 32,
+        previous_moment=MOMENT - 1_000,
+        moment=MOMENT,
+        prices=(0 if unchanged & 1 else 6_000_600_000_000, 100_010_000),
+        unchanged=unchanged,
+        evidence_root=root,
+    )
+    return {**members, "signed": codec.to_builtins(signed)}
+
+
+def _members(fetcher: str, signer: str, **changes: Any) -> dict[str, Any]:
     return {
         "fetcher": fetcher,
+        "instance": "one",
+        "elapsed_ms": 40,
+        "observed": OBSERVED,
         "signer": signer,
         "verdict": "included",
         "code": None,
@@ -95,6 +129,7 @@ def report(fetcher: str, signer: str, **changes: Any) -> dict[str, Any]:
 def record(**changes: Any) -> dict[str, Any]:
     return {
         "id": "0" * 32,
+        "deployment": "here",
         "group": "majors",
         "mode": "test",
         "cause": "request",
@@ -116,10 +151,10 @@ def record(**changes: Any) -> dict[str, Any]:
     }
 
 
-def lines(document: dict[str, Any], pair: Pair = BTC) -> list[str]:
+def lines(document: dict[str, Any], pair: Pair = BTC, *known: Any) -> list[str]:
     console = Console(width=300, color_system=None)
     with console.capture() as caught:
-        console.print(derivation(document, pair), highlight=False)
+        console.print(derivation(document, pair, *known), highlight=False)
     return [line.strip("│├└─ ") for line in caught.get().splitlines()]
 
 
@@ -132,7 +167,10 @@ def test_the_answer_the_medians_the_conversions_and_the_ages_are_told() -> None:
         "reports (2)",
         f"fetcher-a 60006.00000000 (included) signed by {A}",
     ]
-    assert shown[4:12] == [
+    root = record()["reports"][0]["signed"]["evidence_root"]
+    assert shown[4:14] == [
+        f"its evidence root covers 5 quotes evidence root {root}",
+        "rules: time ✓, trade ✓, book ✓, age ✓, range ✓, dependent ✓, fresh ✓, deviation ✓, outlier ✓",
         "coinbase BTC/USD 60010 0.50 s before the moment",
         "binance BTC/USDT 60000 0.50 s before the moment = 60006.0000 USD ← its median",
         "kraken BTC/USD 59990 received 0.12 s after the moment",
@@ -142,6 +180,44 @@ def test_the_answer_the_medians_the_conversions_and_the_ages_are_told() -> None:
         "bitstamp USDT/USD 1.0001 bid 1 ask 1.0002 0.50 s before the moment ← the rate",
         f"fetcher-b 60006.00000000 (included) ← the answer signed by {B}",
     ]
+
+
+def test_what_the_signature_covers_is_worked_out_here() -> None:
+    ours = SIGNER.address.lower()
+    good = report("fetcher-a", ours)
+    root = good["signed"]["evidence_root"]
+    forged = {**good, "quotes": [{**QUOTES[0], "price": "60011"}, *QUOTES[1:]]}
+    relabelled = {**good, "fetcher": "fetcher-b"}
+    unnamed = {**good, "observed": {}}
+    dropped = {**good, "quotes": [], "answers": {}, "failures": [], "observed": {}}
+    unsigned = {**good, "signed": {**good["signed"], "moment": MOMENT + 1}}
+    bare = {**good, "signed": {**good["signed"], "evidence_root": NO_EVIDENCE}}
+
+    def says(one: dict[str, Any]) -> str:
+        return Text.from_markup(proven(record(), one, DOMAIN)).plain
+
+    assert says(good) == f"its signature covers 5 quotes evidence root {root}"
+    for bad in (forged, relabelled, unnamed):
+        assert says(bad) == f"the quotes shown are not those that it signed evidence root {root}"
+    assert says(dropped) == f"what it said is not kept evidence root {root}"
+    assert re.fullmatch(r"signed by 0x\w{40}, not by whom the record names", says(unsigned))
+    assert Text.from_markup(proven(record(), bare, None)).plain.startswith("its signature covers no evidence")
+    assert says({**good, "signed": {**good["signed"], "signature": "0x00"}}).startswith("not signed: ")
+
+
+def test_an_unchanged_price_is_called_so() -> None:
+    one = report("fetcher-a", SIGNER.address.lower(), unchanged=1)
+    answers = {"BTC/USD": {**record()["answers"]["BTC/USD"], "attested": True}}
+    shown = lines(record(reports=[one], answers=answers), BTC, DOMAIN, 0)
+    assert "spread 2 bps, unchanged since an earlier round — attempt" in shown[0]
+    assert shown[3].startswith("fetcher-a 60006.00000000 (unchanged) (included)")
+    assert not any("unchanged)" in line for line in lines(record(reports=[one]), USDT, DOMAIN, 1))
+
+
+def test_a_quote_that_counted_for_another_feed_only_is_no_step_of_this_one() -> None:
+    observed = {"BTC/USD": [0, 1], "USDT/USD": [3, 4]}
+    found = steps(QUOTES, BTC, ANSWERS, observed)
+    assert found.price == Median(prices={0: Decimal(60_010), 1: Decimal(60_006)}, chosen=1)
 
 
 def test_a_report_left_out_is_no_answer_although_its_signer_is_the_answers() -> None:
@@ -176,3 +252,51 @@ def test_a_record_of_before_the_silent_were_kept_can_be_explained() -> None:
     old = record()
     del old["silent"]
     assert lines(old) == lines(record())
+
+
+def test_what_stands_behind_an_answer_and_what_the_breaker_holds_is_told() -> None:
+    whole = {**record()["answers"]["BTC/USD"], "state": "ok", "confidence": "1", "sources": 9, "held": ""}
+    assert "ok: confidence 1, 9 sources" in lines(record(answers={"BTC/USD": whole}), BTC, DOMAIN, 0)
+    poor = {
+        **whole,
+        "state": "degraded",
+        "confidence": "0.75",
+        "held": "deviation",
+        "why_held": "+1200 bps, 1000 at most",
+    }
+    shown = lines(record(answers={"BTC/USD": poor}), BTC, DOMAIN, 0)
+    assert "degraded: confidence 0.75, 9 sources, held by the breaker (deviation): +1200 bps, 1000 at most" in shown
+
+
+def test_whoever_signed_two_reports_for_the_moment_is_named_once() -> None:
+    both = [report("fetcher-a", A, verdict="rejected", code="equivocation") for _ in range(2)]
+    shown = lines(record(reports=[*both, report("fetcher-b", B)]), BTC, DOMAIN, 0)
+    assert [line for line in shown if line.startswith("equivocation")] == [
+        f"equivocation: {A} signed two different reports for this moment, both kept"
+    ]
+
+
+def test_each_rules_verdict_is_told_on_quotes_and_on_reports() -> None:
+    failures = [
+        {"source": "okx", "pair": "BTC/USDT", "code": "outlier", "detail": "far"},
+        {"source": "gate", "pair": "BTC/USDT", "code": "aging", "detail": "old"},
+        {"source": "luno", "pair": "BTC/USD", "code": "not_traded", "detail": "none"},
+        {"source": "bybit", "pair": "BTC/USDT", "code": "timeout", "detail": "no answer"},
+        {"source": "mexc", "pair": "ETH/USDT", "code": "outlier", "detail": "of another feed"},
+    ]
+    late = report("fetcher-c", C, verdict="rejected", code="stale_previous", detail="follows 5; the last is 6")
+    shown = lines(record(reports=[report("fetcher-a", A, failures=failures), late]))
+    assert (
+        "rules: time ✓, trade ✗ luno, book ✓, age ✓, range ✓, dependent ✓, fresh ✗ gate, deviation ✓, outlier ✗ okx"
+    ) in shown
+    assert "follows 5; the last is 6" in shown
+    assert (
+        "rules: equivocation ✓, envelope ✓, moment ✓, shape ✓, signature ✓, member ✓, group_hash ✓, evidence ✓, "
+        "previous ✗ fetcher-c, age ✓, range ✓"
+    ) in shown
+
+
+def test_every_code_of_a_rule_has_its_rule() -> None:
+    assert set(verdicts._REPORT_CODES) == {str(fault) for fault in Fault if fault is not Fault.LATE}
+    assert set(verdicts._REPORT_CODES.values()) == set(REPORT_RULES)
+    assert set(verdicts._QUOTE_CODES.values()) == {*verdicts.BY_SOURCE, *QUOTE_RULES}

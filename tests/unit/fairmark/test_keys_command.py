@@ -14,7 +14,7 @@ from contracts.keys import DEVELOPMENT_ADDRESSES, encrypt, keystore_address, new
 from contracts.report import LocalSigner
 from core.errors import ConfigurationError
 from core.settings import Settings, load
-from fairmark import assemble
+from fairmark import access
 from fairmark.cli.app import app
 from fairmark.cli.keys import keys_new  # noqa: F401 - registers the command
 from tests.conftest import PROJECT
@@ -78,15 +78,15 @@ def test_a_services_key_file_may_be_a_keystore(tmp_path: Path, password: Path):
     file = tmp_path / "submitter.json"
     file.write_text(encrypt(KEY, "swordfish"))
     found = settings(tmp_path, AGGREGATOR__KEY_FILE=str(file), AGGREGATOR__KEY_PASSWORD_FILE=str(password))
-    assert assemble.aggregator_key(found) == KEY
+    assert access.aggregator_key(found) == KEY
     with pytest.raises(ConfigurationError, match="AGGREGATOR__KEY_PASSWORD"):
-        assemble.aggregator_key(settings(tmp_path, AGGREGATOR__KEY_FILE=str(file)))
+        access.aggregator_key(settings(tmp_path, AGGREGATOR__KEY_FILE=str(file)))
 
 
 def test_a_development_key_reports_on_development_chains_only(tmp_path: Path):
     known = "0x5de4111afa1a4b94908f83103eb1f1706367c2e68ca870fc3fb9a804cdab365a"
     at_home = settings(tmp_path, FETCHERS__FETCHER_A__KEY=known)
-    assert assemble.reporter_address(at_home, "fetcher-a") == LocalSigner(known).address
+    assert access.reporter_address(at_home, "fetcher-a") == LocalSigner(known).address
     abroad = settings(tmp_path, FETCHERS__FETCHER_A__KEY=known, CHAIN__CHAIN_ID="8453")
     with pytest.raises(DevelopmentKeyError):
-        assemble.reporter_address(abroad, "fetcher-a")
+        access.reporter_address(abroad, "fetcher-a")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -11,16 +12,21 @@ from msgspec.structs import replace
 from contracts.readings import FeedOnChain, GroupState
 from core.errors import StartError
 from core.types import Feed, Group, Pair
+from fairmark.cli.chain import gas
 from fairmark.gas import cost, read_table, round_gas
 from fairmark.plan import Kind, changes
 
+PROJECT = Path(__file__).resolve().parents[3]
+LIMITS = ", limit_bps 1000, max_spread_bps 1000"
 BTC, ETH, SOL = Pair("BTC/USD"), Pair("ETH/USD"), Pair("SOL/USD")
 GROUP = Group(name="majors", feeds=(Feed(pair=BTC), Feed(pair=ETH)))
 REPORTERS = {name: f"0x{number:040x}" for number, name in enumerate("abcd", start=1)}
 
 
 def on_chain(feed: Feed) -> FeedOnChain:
-    return FeedOnChain(feed.pair, feed.decimals, feed.min_contributors, feed.deviation_bps, feed.heartbeat_ms // 1000)
+    limits = (1_000, 1_000)
+    numbers = feed.decimals, feed.min_contributors, feed.deviation_bps, feed.heartbeat_ms // 1000
+    return FeedOnChain(feed.pair, *numbers, *limits)
 
 
 STANDING = GroupState(
@@ -56,7 +62,7 @@ def test_a_new_group_is_one_change():
 def test_a_feed_added_changed_removed_or_moved():
     more = replace(GROUP, feeds=(*GROUP.feeds, Feed(pair=SOL, deviation_bps=75)))
     assert found(group=more) == [
-        (Kind.FEED_ADDED, SOL, "decimals 8, heartbeat_s 60, deviation_bps 75, min_contributors 3")
+        (Kind.FEED_ADDED, SOL, f"decimals 8, heartbeat_s 60, deviation_bps 75, min_contributors 3{LIMITS}")
     ]
     other = replace(GROUP, feeds=(replace(GROUP.feeds[0], deviation_bps=30, heartbeat_ms=90_000), GROUP.feeds[1]))
     assert found(group=other) == [(Kind.FEED_CHANGED, BTC, "heartbeat_s 60 to 90, deviation_bps 50 to 30")]
@@ -100,3 +106,18 @@ def test_the_table_is_read_and_a_missing_one_says_how_to_make_it(tmp_path: Path)
         read_table(path)
     path.write_text('{"k3": {"n1": 76000, "n10": 162000}, "attest256_k3": 58000, "get_price": {"fresh": 8000}}')
     assert read_table(path) == {3: {1: 76_000, 10: 162_000}}
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"gwei": "-1"}, "not negative"),
+        ({"gwei": "NaN"}, "not negative"),
+        ({"gwei": "1", "coin": "Infinity"}, "not negative"),
+        ({"gwei": "1", "rounds": -1}, "--rounds"),
+        ({"gwei": "cheap"}, "decimal numbers"),
+    ],
+)
+def test_a_price_that_is_none_is_refused(asked: dict[str, Any], said: str):
+    with pytest.raises(StartError, match=said):
+        gas(**asked, config=PROJECT / "fairmark.toml")

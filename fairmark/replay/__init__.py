@@ -1,0 +1,1 @@
+"""Recorded quotes through the live rules, faster than they came: `fairmark replay`."""
