@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -73,14 +73,19 @@ class _Connection(asyncio.Protocol):
 
 
 async def serve() -> None:
+    catalogue = load_catalogue()
+    await serve_answers(lambda now_ms: answers(catalogue, now_ms))
+
+
+async def serve_answers(make: Callable[[int], dict[bytes, bytes]]) -> None:
+    """Answer what `make` gives for the time that it is, by request target, until standard input ends."""
     loop = asyncio.get_running_loop()
     clock = SystemClock()
-    catalogue = load_catalogue()
-    canned = answers(catalogue, clock.now_ms())
+    canned = make(clock.now_ms())
     stopped = asyncio.Event()
 
     def rewrite() -> None:
-        canned.update(answers(catalogue, clock.now_ms()))
+        canned.update(make(clock.now_ms()))
         loop.call_later(REWRITE_S, rewrite)
 
     loop.call_later(REWRITE_S, rewrite)

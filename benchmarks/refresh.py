@@ -109,8 +109,8 @@ class Client:
 
 def run(*, refreshes: int | None = None) -> tuple[str, dict[str, Any]]:
     """Measure; the report as Markdown, and the figures. Raises `CannotMeasureError` where a server is missing."""
-    anvil = _anvil()
-    _check_rabbitmq()
+    anvil = anvil_or_fail()
+    rabbitmq_or_fail()
     line = machine(*PACKAGES)
     count = refreshes or REFRESHES
     results = {name: _measure(config, anvil, count) for name, config in GROUPS.items()}
@@ -275,14 +275,16 @@ def _steps_shown(results: dict[str, dict[str, Outcome]]) -> str:
     )
 
 
-def _anvil() -> str:
+def anvil_or_fail() -> str:
+    """The node's program. Raises `CannotMeasureError`."""
     found = anvil_binary()
     if found is None:
         raise CannotMeasureError("no anvil on PATH nor in contracts/node_modules: run `npm ci` in contracts/")
     return found
 
 
-def _check_rabbitmq() -> None:
+def rabbitmq_or_fail() -> None:
+    """Raises `CannotMeasureError` where none listens."""
     parts = urlsplit(RABBITMQ_URL)
     try:
         socket.create_connection((parts.hostname or "", parts.port or 5672), timeout=2).close()
