@@ -1,5 +1,5 @@
 # Aliases only: the scripts do the work, and run without make just as well.
-.PHONY: run test lock artifacts gas bench
+.PHONY: run test lock artifacts gas review bench
 
 run: ## everything in one process tree
 	@scripts/run
@@ -15,6 +15,10 @@ artifacts: ## compile the contracts
 
 gas: ## measure what rounds and reads cost, and write it down
 	@scripts/python --dev -m contracts.gas
+
+review: ## slither and solhint; SLITHER names slither's command
+	@npm run -s --prefix contracts lint
+	@scripts/python --dev -m contracts.review --slither $(or $(SLITHER),slither)
 
 bench: ## measure, both sides in one run
 	@scripts/python --dev -m benchmarks

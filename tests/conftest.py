@@ -22,6 +22,7 @@ NODE_MODULES = PROJECT / "contracts" / "node_modules"
 
 RABBITMQ_URL = os.environ.get("TEST_RABBITMQ_URL", "amqp://guest:guest@127.0.0.1:5672/")
 POSTGRES_URL = os.environ.get("TEST_POSTGRES_URL", "postgresql://postgres@127.0.0.1:5432/test")
+REDIS_URL = os.environ.get("TEST_REDIS_URL", "redis://127.0.0.1:6379/15")
 
 
 def _answers(url: str) -> bool:
@@ -41,6 +42,13 @@ def anvil_binary() -> str | None:
     return str(built[0]) if built else None
 
 
+def postgres_programs() -> Path | None:
+    """The folder of PostgreSQL's server programs: where Debian has them, or on PATH."""
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: folder.parent.name.zfill(4))
+    on_path = shutil.which("initdb")
+    return folders[-1] if folders else Path(on_path).resolve().parent if on_path else None
+
+
 def solc_available() -> bool:
     return (NODE_MODULES / "solc").is_dir() and shutil.which("node") is not None
 
@@ -51,6 +59,12 @@ def _missing(marker: str) -> str | None:
         return f"no RabbitMQ at {RABBITMQ_URL}"
     if marker == "needs_postgres" and not _answers(POSTGRES_URL):
         return f"no PostgreSQL at {POSTGRES_URL}"
+    if marker == "needs_own_rabbitmq" and not Path("/usr/lib/rabbitmq/bin/rabbitmq-server").exists():
+        return "no RabbitMQ server's programs in /usr/lib/rabbitmq/bin"
+    if marker == "needs_own_postgres" and postgres_programs() is None:
+        return "no PostgreSQL server's programs on PATH or in /usr/lib/postgresql"
+    if marker == "needs_redis" and not _answers(REDIS_URL):
+        return f"no Redis at {REDIS_URL}"
     if marker == "needs_anvil" and anvil_binary() is None:
         return "no anvil: run `npm install` in contracts/"
     if marker == "needs_solc" and not solc_available():
@@ -58,7 +72,15 @@ def _missing(marker: str) -> str | None:
     return None
 
 
-SERVICES = ("needs_rabbitmq", "needs_postgres", "needs_anvil", "needs_solc")
+SERVICES = (
+    "needs_rabbitmq",
+    "needs_own_rabbitmq",
+    "needs_postgres",
+    "needs_own_postgres",
+    "needs_redis",
+    "needs_anvil",
+    "needs_solc",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -87,6 +109,11 @@ def rabbitmq_url() -> str:
 @pytest.fixture
 def postgres_url() -> str:
     return POSTGRES_URL
+
+
+@pytest.fixture
+def redis_url() -> str:
+    return REDIS_URL
 
 
 @pytest.fixture(scope="session")

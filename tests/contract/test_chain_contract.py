@@ -25,6 +25,7 @@ from contracts.deployments import read_record, record_path
 from contracts.errors import (
     CallRevertedError,
     DeploymentMismatchError,
+    RoleMissingError,
     RoundRefusedError,
     RpcUnavailableError,
     TransactionFailedError,
@@ -288,7 +289,7 @@ async def test_an_appended_feed_is_configured_where_the_oracle_stands(url: str, 
 async def test_who_does_not_own_the_oracle_cannot_reconfigure_it(url: str, tmp_path: Path):
     await put(url, tmp_path)
     changed = msgspec.structs.replace(GROUP, max_age_ms=30_000)
-    with pytest.raises(DeploymentMismatchError, match="owned by"):
+    with pytest.raises(RoleMissingError, match="is for the owner"):
         await deploy(url, RELAYER, mode=Mode.TEST, groups=[changed], reporters=ADDRESSES, deployments_dir=tmp_path)
 
 

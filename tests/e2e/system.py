@@ -46,6 +46,25 @@ def free_port() -> int:
             return port
 
 
+def line_ports() -> dict[str, int]:
+    """Three free ports in a row, by the names of the simulator's TCP sources."""
+    while True:
+        first = free_port()
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+            for port in (first + 1, first + 2):
+                stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            return {f"exchange{number + 1}": first + number for number in range(3)}
+
+
+def line_environ(ports: Mapping[str, int]) -> dict[str, str]:
+    """What tells the simulator and the market data of these ports."""
+    environ = {"FAIRMARK_SIMULATOR__TCP_PORT": str(ports["exchange1"])}
+    for name in ("exchange1", "exchange2", "exchange3"):
+        environ[f"FAIRMARK_MARKET__TCP__{name.upper()}__ADDRESS"] = f"127.0.0.1:{ports[name]}"
+        environ[f"FAIRMARK_MARKET__TCP__{name.upper()}__MODE"] = "test"
+    return environ
+
+
 def wait_for(what: str, condition: Callable[[], Any], timeout_s: float = START_TIMEOUT_S, pause_s: float = 0.05) -> Any:
     """Poll until `condition` is truthy, and return it; fail naming `what` after `timeout_s`."""
     deadline = time.monotonic() + timeout_s
@@ -67,8 +86,8 @@ class System:
         self.config.write_text(config, encoding="utf-8")
         self.namespace = f"e2e-{secrets.token_hex(4)}"
         self.rabbitmq_url = rabbitmq_url
-        names = ("chain", "simulator", "aggregator", "bff", *FETCHER_KEYS)
-        self.ports = {name: free_port() for name in names}
+        names = ("chain", "simulator", "aggregator", "market", "bff", *FETCHER_KEYS)
+        self.ports = {**{name: free_port() for name in names}, **line_ports()}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.client = httpx.Client(timeout=15.0, trust_env=False)
         token = secrets.token_hex(8)
@@ -95,6 +114,9 @@ class System:
             "FAIRMARK_AGGREGATOR__TOKEN": token,
             "FAIRMARK_BFF__PORT": str(self.ports["bff"]),
             "FAIRMARK_BFF__AGGREGATOR_URL": self.aggregator,
+            "FAIRMARK_BFF__MARKET_URL": at["market"],
+            "FAIRMARK_MARKET__PORT": str(self.ports["market"]),
+            **line_environ(self.ports),
             "FAIRMARK_BFF__TOKEN": token,
             **environ,
         }

@@ -89,5 +89,18 @@ def test_a_restart_finds_out_what_became_of_the_transaction(system: System) -> N
     record = in_state(system, following["id"], "accepted")
     assert (record["round"], record["nonce"]) == (3, stuck["nonce"])  # it took the stuck one's place
     assert record["transaction"] != stuck["transaction"]
+
+    lost = waiting_for_a_block(system)
+    system.kill("aggregator")
+    node(system, "anvil_dropTransaction", lost["transaction"])  # no node knows of it any more
+    assert node(system, "eth_getTransactionByHash", lost["transaction"]) is None
+    restart(system)
+    assert (
+        node(system, "eth_getTransactionByHash", lost["transaction"])["blockHash"] is None
+    )  # the same bytes, sent again
+    node(system, "evm_mine")
+    found = in_state(system, lost["id"], "accepted")
+    assert (found["round"], found["transactions"]) == (4, [lost["transaction"]])
+    assert "raw" not in found  # a record is public
     sent = node(system, "eth_getTransactionCount", LocalSigner(AGGREGATOR_KEY).address, "latest")
-    assert int(sent, 16) == 3
+    assert int(sent, 16) == 4

@@ -25,7 +25,7 @@ from contracts.report import LocalSigner
 from tests.e2e.system import PROJECT, System, wait_for
 
 COMPOSE = PROJECT / "docker-compose.yml"
-OURS = ("simulator", "deployer", "fetcher-a", "fetcher-b", "fetcher-c", "fetcher-d", "aggregator", "bff")
+OURS = ("simulator", "deployer", "fetcher-a", "fetcher-b", "fetcher-c", "fetcher-d", "market", "aggregator", "bff")
 SERVERS = {"rabbitmq": 5672, "redis": 6379, "postgres": 5432, "anvil": 8545}
 
 
@@ -74,6 +74,7 @@ def test_every_service_gets_secrets_of_its_own_and_nobody_elses() -> None:
             "deployer": {"FAIRMARK_CHAIN__DEPLOYER_KEY"},
             "aggregator": {"FAIRMARK_AGGREGATOR__KEY"},
             "simulator": set(),
+            "market": set(),
             "bff": set(),
         }.get(name, {f"FAIRMARK_FETCHERS__{name.upper().replace('-', '_')}__KEY"})
         assert keys == wanted, name
@@ -82,11 +83,13 @@ def test_every_service_gets_secrets_of_its_own_and_nobody_elses() -> None:
 class Composed(System):
     """The compose file's own commands and environments, with local servers in place of its services."""
 
-    def __init__(self, folder: Path, anvil: str, rabbitmq_url: str, database: str) -> None:
+    def __init__(self, folder: Path, anvil: str, rabbitmq_url: str, database: str, redis_url: str) -> None:
         super().__init__(folder, anvil, rabbitmq_url, "")
         self.services = compose()["services"]
         self.environ = {}
         self.local = {
+            "FAIRMARK_MARKET__REDIS_URL": redis_url,
+            "FAIRMARK_MARKET__REDIS_PREFIX": self.namespace,
             "FAIRMARK_BROKER__URLS": rabbitmq_url,
             "FAIRMARK_STORE__URL": database,
             "FAIRMARK_BROKER__NAMESPACE": self.namespace,
@@ -95,7 +98,15 @@ class Composed(System):
     def environment(self, name: str) -> dict[str, str]:
         """A service's environment, its hosts and ports replaced by those of this machine."""
         given = {key: str(value) for key, value in self.services[name]["environment"].items()}
-        places = {"anvil:8545": "chain", "simulator:8010": "simulator", "aggregator:8001": "aggregator"}
+        places = {
+            "anvil:8545": "chain",
+            "simulator:8010": "simulator",
+            "aggregator:8001": "aggregator",
+            "market:8002": "market",
+            "simulator:40101": "exchange1",
+            "simulator:40102": "exchange2",
+            "simulator:40103": "exchange3",
+        }
         for variable, value in given.items():
             for place, port_of in places.items():
                 if place in value:
@@ -107,11 +118,13 @@ class Composed(System):
         given["FAIRMARK_CHAIN__DEPLOYMENTS_DIR"] = str(data / "deployments")
         ports = {
             "FAIRMARK_SIMULATOR__PORT": "simulator",
+            "FAIRMARK_SIMULATOR__TCP_PORT": "exchange1",
+            "FAIRMARK_MARKET__PORT": "market",
             "FAIRMARK_AGGREGATOR__PORT": "aggregator",
             "FAIRMARK_BFF__PORT": "bff",
             **{f"FAIRMARK_FETCHERS__{f.upper().replace('-', '_')}__PORT": f for f in OURS if f.startswith("fetcher")},
         }
-        assert set(self.local) - set(given) <= {"FAIRMARK_BROKER__NAMESPACE"}
+        assert set(self.local) - set(given) <= {"FAIRMARK_BROKER__NAMESPACE", "FAIRMARK_MARKET__REDIS_PREFIX"}
         return {**given, **self.local, **{variable: str(self.ports[port_of]) for variable, port_of in ports.items()}}
 
     def command(self, name: str) -> list[str]:
@@ -140,11 +153,12 @@ async def execute(url: str, statement: str, *arguments: object) -> list[Any]:
 
 @pytest.mark.needs_rabbitmq
 @pytest.mark.needs_postgres
+@pytest.mark.needs_redis
 @pytest.mark.needs_anvil
 def test_every_command_it_names_runs_with_its_environment(
-    tmp_path: Path, anvil_path: str, rabbitmq_url: str, database: str
+    tmp_path: Path, anvil_path: str, rabbitmq_url: str, database: str, redis_url: str
 ) -> None:
-    system = Composed(tmp_path, anvil_path, rabbitmq_url, database)
+    system = Composed(tmp_path, anvil_path, rabbitmq_url, database, redis_url)
     try:
         anvil = list(system.services["anvil"]["command"])
         assert system.services["anvil"]["entrypoint"] == ["anvil"]
@@ -163,6 +177,12 @@ def test_every_command_it_names_runs_with_its_environment(
         response = wait_for("a refresh", lambda: next((r for r in [system.refresh("BTC-USD")] if r.is_success), None))
         price = response.json()
         assert (price["mode"], price["contributors"], price["stale"]) == ("test", 4, False)
+        newest = wait_for(
+            "a tick", lambda: next((r for r in [system.get("/prices/latest/exchange1/BTCUSDT")] if r.is_success), None)
+        )
+        assert newest.json()["mode"] == "test"
+        market = system.client.get(f"http://127.0.0.1:{system.ports['market']}/health").json()
+        assert market["dependencies"]["redis"]["status"] == market["dependencies"]["database"]["status"] == "up"
         healthcheck = system.services["bff"]["healthcheck"]["test"]
         probe = [sys.executable, *healthcheck[2:3], healthcheck[3].replace("8000", str(system.ports["bff"]))]
         assert subprocess.run(probe, check=False, env=os.environ).returncode == 0

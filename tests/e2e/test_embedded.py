@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from tests.e2e.config import PAIRS, configuration
-from tests.e2e.system import PROJECT, free_port, wait_for
+from tests.e2e.system import PROJECT, free_port, line_environ, line_ports, wait_for
 
 IDLE_S = 61
 STALE_AFTER_S = 8
@@ -34,13 +34,14 @@ class Embedded:
         self.errors = folder / "stderr.txt"
         self.config = folder / "fairmark.toml"
         self.config.write_text(config, encoding="utf-8")
-        self.ports = {name: free_port() for name in ("bff", "aggregator", "chain", "simulator")}
+        self.ports = {name: free_port() for name in ("bff", "aggregator", "market", "chain", "simulator")}
         self.environ = {
             **os.environ,
             "FAIRMARK_DATA_DIR": str(folder / "data"),
             "FAIRMARK_CHAIN__DEPLOYMENTS_DIR": str(folder / "deployments"),
             "COLUMNS": "160",
             **{f"FAIRMARK_{name.upper()}__PORT": str(port) for name, port in self.ports.items()},
+            **line_environ(line_ports()),
             **environ,
         }
         with self.output.open("wb") as out, self.errors.open("wb") as err:
@@ -120,12 +121,28 @@ def test_a_newcomer_gets_every_price_loses_a_fetcher_and_stops_without_a_trace(s
     for pair in PAIRS:
         assert re.search(rf"{pair}\s+[\d.]+", banner), banner
     assert f"http://127.0.0.1:{tree.ports['bff']}/docs" in banner
+    where = f"http://127.0.0.1:{tree.ports['bff']}/prices/latest/BTCUSDT"
+    assert where in banner
+    newest = tree.client.get(where).json()
+    assert (newest["symbol"], newest["mode"]) == ("BTCUSDT", "test")
+    assert Decimal(newest["price"]) > 0
     price = tree.price()
     assert (price["mode"], price["stale"]) == ("test", False)
     assert price["contributors"] >= 3  # on a loaded machine the first round may end before the fourth report
+    told = {each["fetcher"]: each["told"] for each in json.loads(tree.command("sources", "--json").stdout)["fetchers"]}
+    assert {fetcher: each["mode"] for fetcher, each in told.items()} == dict.fromkeys(told, "test")
+    asked = [each for fetcher in told.values() for each in fetcher["sources"] if each["p50_ms"] or each["stream"]]
+    assert len({each["source"] for each in asked}) >= 4
+    assert "ok" in {each["state"] for each in asked}
     second = tree.command("up")
     assert (second.returncode, "another Fairmark runs on" in second.stderr) == (1, True), second.stderr
     running = json.loads((tree.folder / "data" / "running.json").read_text())
+
+    def streams() -> Any:
+        health = tree.client.get(f"http://127.0.0.1:{running['ports']['fetcher-a']}/health").json()
+        return health["dependencies"]["streams"]["detail"] == "7 of 7 up"
+
+    wait_for("fetcher-a's seven sources all stream", streams, 20)
     refused = tree.client.post(f"http://127.0.0.1:{running['ports']['fetcher-b']}/stop")
     assert (refused.status_code, refused.json()["code"]) == (401, "unauthorized")
     stopped = tree.command("stop", "fetcher-b")

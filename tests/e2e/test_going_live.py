@@ -16,6 +16,7 @@ import pytest
 
 from tests.conftest import PROJECT
 from tests.e2e.system import free_port
+from tests.support.forked_commands import CLIENT, serving
 
 pytestmark = pytest.mark.needs_anvil
 CHAIN_ID = 424242
@@ -51,18 +52,28 @@ def test_the_page_takes_a_fresh_chain_to_a_standing_contract(anvil_path: str, tm
             "method='anvil_setBalance', params=[sys.argv[1], hex(int(sys.argv[2]) * 10**18)])); "
             "assert 'error' not in r.text"
         )
-        prelude = f'set -eu\nfairmark() {{ {python} -m fairmark "$@"; }}\n'
-        prelude += f'fund() {{ {python} -c {shlex.quote(fund)} "$@"; }}\n'
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("FAIRMARK_")}
-        done = subprocess.run(
-            ["sh", "-c", prelude + script()],
-            cwd=tmp_path,
-            env={**kept, "RPC_URL": url, "CHAIN_ID": str(CHAIN_ID), "PYTHONPATH": str(PROJECT)},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=240,
+        later = (
+            f"import sys, httpx; [httpx.post({url!r}, trust_env=False, json=dict(jsonrpc='2.0', id=1, "
+            "method=m, params=p)) for m, p in (('evm_increaseTime', [int(sys.argv[1])]), ('evm_mine', []))]"
         )
+        round_ = f"{python} -m tests.support.first_round {url} deployments/{CHAIN_ID}.json secrets"
+        commands = tmp_path / "commands"
+        prelude = f'set -eu\nfairmark() {{ {python} -I -S -c {shlex.quote(CLIENT)} {commands} "$@"; }}\n'
+        prelude += f'fund() {{ {python} -c {shlex.quote(fund)} "$@"; }}\n'
+        prelude += f"first_round() {{ {round_}; }}\n"
+        prelude += f'later() {{ {python} -c {shlex.quote(later)} "$@"; }}\n'
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("FAIRMARK_")}
+        environ = {**kept, "RPC_URL": url, "CHAIN_ID": str(CHAIN_ID), "PYTHONPATH": str(PROJECT)}
+        with serving(commands, environ):
+            done = subprocess.run(
+                ["sh", "-c", prelude + script()],
+                cwd=tmp_path,
+                env=environ,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=240,
+            )
     finally:
         node.terminate()
         node.wait(10)
@@ -72,12 +83,19 @@ def test_the_page_takes_a_fresh_chain_to_a_standing_contract(anvil_path: str, tm
     assert (record["mode"], record["chain_id"], len(record["adapters"])) == ("live", CHAIN_ID, 7)
     assert printed.count(f"FairmarkOracle (live) at {record['address']} on chain {CHAIN_ID}") == 2
     assert printed.count("deploying the oracle: 0x") == 1  # the second run sent nothing
-    assert printed.count("configuring group majors: 0x") == 2  # once new, once with the new key
+    # once new, once with another key in the place of a revoked one
+    assert printed.count("configuring group majors: 0x") == 2
+    assert printed.count("rotating the signers of group majors: 0x") == 1  # announced once, and shown once more
+    assert printed.count("concluding the rotation of group majors: 0x") == 1
+    assert re.search(r"in (24 h 0|23 h 59) min$", printed, re.MULTILINE)
+    assert "majors: HALTED, too few signers are left" in printed
+    assert "WARNING: 3 signers are left to majors" in printed
     assert "stands as configured" in printed
     assert re.search(r"^group majors: .*PAUSED$", printed, re.MULTILINE)
-    assert len(re.findall(r"^done in block \d+$", printed, re.MULTILINE)) == 2
+    names = json.loads((tmp_path / "secrets" / "guardian.json").read_text())
+    assert f"guardian {names['address']}" in printed
     assert "majors BTC/USD: decimals 8, heartbeat_s 60, deviation_bps 50, min_contributors 3" in printed
-    assert printed.count("reporter removed") == printed.count("reporter added") == 1
+    assert (printed.count("reporter removed"), printed.count("reporter added")) == (1, 2)
     for keystore in (tmp_path / "secrets").iterdir():
         assert keystore.stat().st_mode & 0o077 == 0
         assert "0x" + "00" not in keystore.read_text()

@@ -44,7 +44,8 @@ def system(tmp_path_factory: pytest.TempPathFactory, anvil_path: str) -> Iterato
         configuration(
             pairs=("BTC/USD", "USDT/USD"),
             sources=SOURCES,
-            feed_rules="min_sources = 1\nwanted_sources = 6\nmax_quote_age_s = 60",
+            # ten minutes: how long the services take to start must decide nothing
+            feed_rules="min_sources = 1\nwanted_sources = 6\nmax_quote_age_s = 600\nfresh_quote_age_s = 600",
         ),
         FAIRMARK_CLOCK_OFFSET_MS=str(offset_ms),
         FAIRMARK_AGGREGATOR__HEARTBEATS="false",

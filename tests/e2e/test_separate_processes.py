@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from decimal import Decimal
 from statistics import median_low
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from contracts.client import OracleClient
-from contracts.deploy import read_record
+from contracts.deployments import read_record
 from core.types import Mode, Pair
 from tests.e2e.config import PAIRS, configuration
 from tests.e2e.system import DEADLINE_MS, FETCHER_KEYS, System, wait_for
@@ -32,6 +33,7 @@ def system(tmp_path_factory: pytest.TempPathFactory, anvil_path: str) -> Iterato
         configuration(heartbeat_s=STALE_AFTER_S // 2, max_age_s=STALE_AFTER_S // 2),
         FAIRMARK_AGGREGATOR__HEARTBEATS="false",
         FAIRMARK_SIMULATOR__VOLATILITY_BPS="0",
+        FAIRMARK_STREAMS__ENABLED="false",  # faults of requests: see tests/chaos for those of streams
     )
     try:
         running.start_chain()
@@ -146,7 +148,7 @@ def test_a_fault_of_a_source_is_a_coded_failure_and_the_answer_still_comes(syste
             for report in record["reports"]
             for failure in report["failures"]
         }
-        assert failures["kraken", "BTC/USD"] in ("out_of_range", "outlier")
+        assert failures["kraken", "BTC/USD"] in ("out_of_range", "outlier", "jump")
         assert failures["bitstamp", "BTC/USD"] == "connection"
         assert Decimal(response.json()["price"]) * 10**8 == derived(system, record, "BTC/USD")
     finally:
@@ -166,6 +168,7 @@ def test_a_hanging_source_never_delays_an_answer_past_the_deadline(system: Syste
 
 def test_any_one_fetcher_can_be_killed_and_rounds_go_on(system: System) -> None:
     system.kill("fetcher-b")
+    time.sleep(1.2)  # a refresh joins an attempt whose moment is up to a second older: one with all four
     response = system.refresh("ETH-USD")
     assert response.status_code == 200, response.text
     assert response.json()["contributors"] == 3

@@ -17,8 +17,9 @@ import httpx
 import pytest
 from httpx_aiohttp import AiohttpTransport
 
-from aggregator.attempts import AttemptRecord, Cause, State, Verdict
+from aggregator.attempts import AttemptRecord, Cause, Verdict
 from aggregator.service import AggregatorService
+from aggregator.states import State
 from aggregator.store import SqlAttemptStore
 from broker.bus import Bus, Topic
 from broker.memory import MemoryBus

@@ -7,9 +7,10 @@ from statistics import median_low
 
 import pytest
 
-from benchmarks import figures, mock
+from benchmarks import chain, figures, many, mock, slow, streams, validation
 from benchmarks.contenders import TASKS
 from benchmarks.fetch import measure
+from benchmarks.recorded import RECORDED
 
 
 def test_every_contender_finds_the_median_of_what_the_mock_says() -> None:
@@ -27,6 +28,16 @@ def test_every_contender_finds_the_median_of_what_the_mock_says() -> None:
     assert (in_usdt, in_usd) == (Decimal("71236.00"), Decimal("71236.00"))
 
 
+@pytest.mark.needs_anvil
+def test_the_chain_benchmark_makes_rounds_of_both_sizes_over_both_sockets() -> None:
+    text, found = chain.run(rounds=2)
+    assert list(found["groups"]) == ["1 feed, http", "1 feed, ipc", "100 feeds, http", "100 feeds, ipc"]
+    for outcome in found["groups"].values():
+        assert (outcome.read.count, outcome.round.count) == (2, 2)
+        assert list(outcome.steps) == ["build", "simulate", "sign", "note", "send", "receipt"]
+    assert "| read, 100 feeds, http  |" in text
+
+
 @pytest.mark.parametrize(("percent", "expected"), [(50, 2.0), (99, 4.0), (100, 4.0), (1, 1.0)])
 def test_a_percentile_is_one_of_the_samples_by_nearest_rank(percent: float, expected: float) -> None:
     assert figures.percentile([4.0, 1.0, 3.0, 2.0], percent) == expected
@@ -39,3 +50,37 @@ def test_a_table_is_markdown_with_its_numbers_to_the_right() -> None:
         "| ours   |  1.00 |",
         "| theirs | 12.00 |",
     ]
+
+
+@pytest.mark.needs_recordings
+async def test_the_streams_benchmark_finds_the_same_values_from_both_and_measures_both() -> None:
+    pytest.importorskip("cryptofeed")
+    short = [each for each in RECORDED if each.name in {"coinbase", "binance 2021"}]
+    found = await streams.measure(short, rounds=1, messages=1)
+    assert {name: {part: each.messages for part, each in parts.items()} for name, parts in found.items()} == {
+        "coinbase": {"read by both": 97},
+        "binance 2021": {"read by both": 86, "all": 265},
+    }
+    assert all(len(each.ours) == len(each.theirs) == 1 for parts in found.values() for each in parts.values())
+    assert streams.overall(found, "all").messages == 265
+
+
+def test_the_validation_benchmark_judges_a_full_round_and_replays_what_it_recorded() -> None:
+    text, shown = validation.run(rounds=1, quotes=2_000)
+    assert shown["validation"].count == shown["bare"].count == 1
+    assert set(shown["replay_quotes_per_s"]) == {"100", "10"}
+    assert "256 feeds × 13 reporters" in text
+
+
+async def test_the_benchmark_of_slow_sources_takes_no_less_than_they_do() -> None:
+    for task in slow.TASKS:
+        took, alone = await slow.measure(task, medians=1, warm_up=0, budget_s=5.0)
+        assert len(took) == len(alone) == 1
+        assert min(*took, *alone) >= slow.DELAY_S
+
+
+def test_the_benchmark_of_many_feeds_gets_every_quote_and_every_answer() -> None:
+    found = many.measure(feeds=20, periods=1, period_s=1.0)
+    assert (found["requests"], found["quotes"], found["answers"]) == (200, 200, 20)
+    assert found["core"] > 0
+    assert found["mib"] > 10

@@ -8,7 +8,7 @@ import time
 import httpx
 import pytest
 
-from bff.documents import Attempt, Feeds, Price, Prices, RefreshedPrice, Update
+from bff.documents import Attempt, Evidence, Feeds, Price, Prices, RefreshedPrice, Update
 from tests.support.bff import (
     ATTEMPT,
     BTC,
@@ -43,6 +43,8 @@ BTC_NOW = {
     "mode": "test",
     "stale": False,
     "status": "ok",
+    "confidence": 1.0,
+    "troubles": [],
     "transaction": transaction_of(7),
 }
 EVERY_FEED = reading(7, answer(), answer(ETH, 400_001, decimals=2), answer(TON, 500_000_000, observed_ms=NOW_MS - 500))
@@ -447,6 +449,14 @@ UPDATE = (
 )
 
 
+PROOFS = (
+    '{"group":"majors","round":7,"moment":1,"mode":"test","chain_id":31337,"contract":"0x5F",'
+    '"leaf_types":["bytes32"],"roots":[{"reporter":"0x01","root":"0x02"}],"quotes":[{"reporter":"0x01",'
+    '"fetcher":"f","feed":"BTC/USD","source":"kraken","pair":"BTC/USD","price":"1.5","scaled_price":"15",'
+    '"source_time_ms":null,"received_ms":3,"leaf":"0x04","proof":["0x05"]}],"not_kept":[]}'
+)
+
+
 class TestEvidence:
     RECORD = (
         '{"id":"0193f6a0c1b74e0f9d3c5a7b1e2d4f60","group":"majors","moment":1,"mode":"test",'
@@ -467,6 +477,7 @@ class TestEvidence:
         [
             ("/v1/attempts/" + "9" * 32, "unknown_attempt"),
             ("/v1/groups/majors/rounds/9", "unknown_round"),
+            ("/v1/groups/majors/rounds/9/evidence?feed=BTC-USD", "unknown_round"),
             ("/v1/groups/majors/update", "no_update"),
         ],
     )
@@ -475,6 +486,25 @@ class TestEvidence:
             response = await house.client.get(path)
         body = problem_document(response)
         assert (response.status_code, body["code"], body["detail"]) == (404, code, "no such record is kept")
+
+    async def test_proofs_of_equivocation_pass_byte_for_byte(self):
+        body = b'[{"signer":"0xaa","first":{},"second":{}}]'
+        house_with = FakeAggregator(records={"/v1/equivocations": httpx.Response(200, content=body)})
+        async with bff_house(aggregator=house_with) as house:
+            response = await house.client.get("/v1/equivocations?limit=5")
+            too_many = await house.client.get("/v1/equivocations?limit=5000")
+        assert (response.status_code, response.content) == (200, body)
+        assert house_with.asked[-1].url.params["limit"] == "5"
+        assert too_many.status_code == 422
+
+    async def test_proofs_pass_byte_for_byte_for_the_feed_that_was_asked_for(self):
+        path = "/v1/groups/majors/rounds/7/evidence"
+        records = {path: httpx.Response(200, text=PROOFS)}
+        async with bff_house(aggregator=FakeAggregator(records=records)) as house:
+            response = await house.client.get(f"{path}?feed=btc-usd")
+        assert (response.status_code, response.text) == (200, PROOFS)
+        assert dict(house.aggregator.asked[-1].url.params) == {"feed": "btc-usd"}
+        Evidence.model_validate_json(response.content)
 
     async def test_a_signed_update_passes_byte_for_byte_and_is_not_cached(self):
         path = "/v1/groups/majors/update"
@@ -509,6 +539,9 @@ class TestEvidence:
             "/v1/groups/majors/rounds/x",
             "/v1/groups/majors/rounds/-1",
             f"/v1/groups/majors/rounds/{2**64}",
+            "/v1/groups/majors/rounds/7/evidence",
+            "/v1/groups/majors/rounds/7/evidence?feed=BTC/USD",
+            "/v1/groups/majors/rounds/7/evidence?feed=..",
         ],
     )
     async def test_bad_input_is_422_and_never_reaches_the_aggregator(self, path):
@@ -597,7 +630,12 @@ class TestOpenApi:
             ("get", "/v1/feeds"): [],
             ("get", "/v1/attempts/{id}"): ["404", "422", "503"],
             ("get", "/v1/groups/{group}/rounds/{number}"): ["404", "422", "503"],
+            ("get", "/v1/groups/{group}/rounds/{number}/evidence"): ["404", "422", "503"],
+            ("get", "/v1/equivocations"): ["422", "503"],
             ("get", "/v1/groups/{group}/update"): ["404", "422", "503"],
+            ("get", "/v1/signals"): ["503"],
+            ("get", "/v1/signals/{signal}"): ["404", "422", "503"],
+            ("get", "/v1/reporters"): ["503"],
         }
         for path, operations in paths.items():
             for operation in operations.values():

@@ -113,6 +113,34 @@ async def test_a_refresh_shows_the_new_round_and_names_the_feed_that_it_left_alo
     assert (eth.json()["last"]["price"], eth.json()["last"]["round"]) == ("4000.00000000", 1)
 
 
+async def test_an_attested_answer_is_fresh_and_keeps_its_round_and_the_transaction_that_wrote_it(lab: Lab):
+    mined = lab.round(FIRST)
+    last = lab.read("latestAnswer", bytes32("BTC/USD"))[1]
+
+    def on_refresh(_request: httpx.Request) -> httpx.Response:
+        lab.clock.advance(30_000)
+        lab.submit(lab.mixed([[None, 0, 0]] * 2 + [[last, None, 0], [last + 5, 1, None]]))
+        return ended("accepted", round=lab.info.round, moment=lab.info.moment, transaction="0x" + "ee" * 32)
+
+    async with (
+        connected(lab) as client,
+        bff_house(chain=client, clock=lab.clock, groups=(GROUP,), aggregator=FakeAggregator(on_refresh)) as house,
+    ):
+        view = house.service.reader.view
+        await until(lambda: view("majors").standing[Pair("BTC/USD")].document.transaction)
+        before = (await house.client.get("/v1/prices/BTC-USD")).json()
+        refreshed = (await house.client.post("/v1/prices/BTC-USD/refresh")).json()
+        after = (await house.client.get("/v1/prices/BTC-USD")).json()
+        left = await house.client.post("/v1/prices/ETH-USD/refresh")
+    assert lab.info.round == 3
+    for shown in (refreshed, after):
+        assert (shown["price"], shown["round"], shown["status"]) == (before["price"], 1, "ok")
+        assert shown["transaction"] == "0x" + mined.transaction.hash.hex()
+        assert shown["observed_at"] == "2024-03-13T11:11:15.400Z"
+        assert shown["age_seconds"] < 1
+    assert (left.status_code, left.json()["code"]) == (503, "feed_not_updated")
+
+
 async def test_a_paused_contract_shows_as_halted(lab: Lab):
     lab.round(FIRST)
     lab.do("pause", by=GUARDIAN)

@@ -11,7 +11,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from contracts.errors import RpcRejectedError, RpcUnavailableError
+from contracts.fees import fees_of
 from contracts.rpc import Rpc
+from contracts.transactions import find_receipt
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -71,6 +73,10 @@ async def test_a_quantity():
         (answer(b"", "302 Found"), "HTTP 302"),
         (answer(b'{"jsonrpc":"2.0","id":0,"result":null}'), "not a quantity"),
         (answer(b'{"jsonrpc":"2.0","id":0,"error":"no"}'), "the error 'no'"),
+        (answer(b'{"jsonrpc":"2.0","id":0,"error":{"code":"x"}}'), "the error {'code': 'x'}"),
+        (answer(b'{"jsonrpc":"2.0","id":0,"error":[]}'), r"the error \[\]"),
+        (answer(b'{"jsonrpc":"2.0","id":0,"error":null}'), "in JSON-RPC"),
+        (answer(b'{"jsonrpc":"2.0","id":0,"result":' + b"1" * 5_000 + b"}"), "in JSON"),
         (b"nonsense\r\n\r\n", "cannot be reached"),
         (b"", "cannot be reached"),
     ],
@@ -79,6 +85,15 @@ async def test_what_is_no_answer_is_said_to_be_none(data: bytes, message: str):
     async with node(says(data)) as rpc:
         with pytest.raises(RpcUnavailableError, match=message):
             await rpc.quantity("eth_blockNumber")
+
+
+@pytest.mark.parametrize("result", [b"7", b"[]", b'"0x"', b"{}", b'{"blockNumber":"0x1"}', b'{"blockNumber":7}'])
+async def test_what_is_no_receipt_and_no_transaction_is_said_to_be_none(result: bytes):
+    async with node(says(answer(b'{"jsonrpc":"2.0","id":0,"result":' + result + b"}"))) as rpc:
+        with pytest.raises(RpcUnavailableError, match="receipt cannot be read"):
+            await find_receipt(rpc, "0x" + "00" * 32)
+        with pytest.raises(RpcUnavailableError, match="transaction cannot be read"):
+            fees_of(await rpc.call("eth_getTransactionByHash", "0x" + "00" * 32))
 
 
 async def test_a_nodes_own_error_keeps_its_code_and_data():

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from subprocess import DEVNULL, Popen
+from types import MappingProxyType
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -27,13 +29,14 @@ from core.errors import ConfigurationError
 from core.ops import Ops
 from core.types import FailureCode, Group, Mode, Pair
 from fetchers import FetcherService, SqlReportStore
-from sources import SourcePool, load_catalogue
+from sources import SourcePool, SourceStatus, State, load_catalogue
 from tests.support.fetchers import (
     BTC,
     DEPLOYMENT,
     NOW,
     QUIET,
     SIGNER,
+    Entry,
     FakeChain,
     FakePool,
     MemoryReportStore,
@@ -110,13 +113,15 @@ def service(
     sample_s: float = 0,
     instance: str = "one",
     of: Group = MAJORS,
+    served: Mapping[str, Entry] = MappingProxyType(SERVED),
+    **options: Any,
 ) -> FetcherService:
     return FetcherService(
         name="fetcher-a",
         instance=instance,
         groups=[of],
-        sources=tuple(SERVED),
-        catalogue=SERVED,
+        sources=tuple(served),
+        catalogue=served,
         pool=pool or prices(),
         bus=bus,
         chain=chain or FakeChain(of),
@@ -127,6 +132,7 @@ def service(
         ops=Ops("fetcher-a", Mode.TEST),
         logger=QUIET,
         sample_s=sample_s,
+        **options,
     )
 
 
@@ -259,12 +265,58 @@ async def test_health_names_each_dependency() -> None:
             shown = body["dependencies"]
             assert isinstance(shown, dict)
             assert {name: each["status"] for name, each in shown.items()} == dict.fromkeys(
-                ("broker", "chain", "store", "sources"), "up"
+                ("broker", "chain", "store", "sources", "clock"), "up"
             )
             assert shown["sources"]["detail"] == "2 of 3 gave a price for the last job; failing: a rate_limited"
             chain.down = store.broken = True
             healthy, body = await fetcher.ops.health()
             assert not healthy
+
+
+async def test_a_source_that_disagrees_with_the_last_answer_has_answered() -> None:
+    async with listening() as (bus, heard):
+        pool = FakePool({("a", "BTC/USD"): "70000", ("b", "BTC/USD"): "70001", ("c", "BTC/USD"): "75000"})
+        chain = FakeChain(MAJORS, last_moment=NOW - 1000, standing={BTC: 7_000_000_000_000})
+        fetcher = service(bus, pool=pool, chain=chain)
+        async with running(fetcher):
+            for index in range(2):  # the first learns the answer
+                await bus.publish(Topic.JOBS, job(NOW + index * 10, attempt=str(index)))
+                await heard.until(lambda most=index: len(heard.answers) == most + 1)
+            refused = {each.source: each.code for each in heard.answers[-1].failures}
+            assert refused == {"c": FailureCode.JUMP}
+            _, body = await fetcher.ops.health()
+            assert body["dependencies"]["sources"]["detail"] == "3 of 3 gave a price for the last job"
+
+
+async def test_health_names_those_in_quarantine_and_not_those_that_were_merely_outrun() -> None:
+    async with listening() as (bus, heard):
+        pool = prices()
+        pool.answers[("a", "BTC/USD")] = None  # silent, and outrun
+        pool.answers[("d", "BTC/USD")] = "70003"
+        ill = SourceStatus(source="e", state=State.QUARANTINED, health=0.3)
+        fetcher = service(
+            bus,
+            pool=pool,
+            served=catalogue(**dict.fromkeys("abcd", "BTC/USD")),
+            hedge_after={"a": 0.0}.get,
+            status=lambda: [ill, SourceStatus(source="b", state=State.OK, health=1.0)],
+        )
+        async with running(fetcher):
+            await bus.publish(Topic.JOBS, job())
+            await heard.until(lambda: len(heard.answers) == 1)
+            (answer,) = heard.answers
+            assert {each.source: each.code for each in answer.failures} == {"a": FailureCode.CANCELLED}
+            _, body = await fetcher.ops.health()
+            assert body["dependencies"]["sources"]["detail"] == (
+                "3 of 3 gave a price for the last job; in quarantine: e"
+            )
+
+
+def test_two_sources_that_are_one_anothers_echo_are_too_few_for_a_feed_that_needs_two() -> None:
+    echo = {name: Entry(name, (BTC,), relays=relays) for name, relays in (("a", ()), ("b", ("a",)))}
+    with pytest.raises(ConfigurationError, match="too few of them serve any feed"):
+        service(MemoryBus(), served=echo)
+    assert service(MemoryBus(), served={**echo, "c": Entry("c", (BTC,))})
 
 
 async def test_a_fetcher_whose_sources_serve_nothing_does_not_start() -> None:
@@ -314,9 +366,10 @@ async def kraken_and_others() -> AsyncIterator[dict[str, str]]:
     """Two exchanges on one local server, in their own formats. Gives their base URLs."""
 
     async def kraken(request: web.Request) -> web.Response:
-        symbol = request.query["pair"]
-        price = {"XXBTZUSD": "70000.1", "USDTZUSD": "0.9990"}[symbol]
-        return web.json_response({"error": [], "result": {symbol: {"a": [price], "b": [price], "c": [price, "1"]}}})
+        prices = {"XXBTZUSD": "70000.1", "USDTZUSD": "0.9990"}
+        asked = {symbol: prices[symbol] for symbol in request.query["pair"].split(",")}
+        result = {symbol: {"a": [price], "b": [price], "c": [price, "1"]} for symbol, price in asked.items()}
+        return web.json_response({"error": [], "result": result})
 
     async def bitstamp(request: web.Request) -> web.Response:
         price = {"btcusd": "70002", "usdtusd": "0.9992"}[request.match_info["symbol"]]

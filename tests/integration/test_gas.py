@@ -25,8 +25,13 @@ def test_the_snapshot_is_within_what_was_asked_for():
     for k, sizes in ASKED.items():
         for size, most in sizes.items():
             assert standing[k][size] <= most, (k, size)
+    assert standing["attest256_k3"] <= 58_000
     assert standing["get_price"]["fresh"] <= 8_000
     assert standing["get_price"]["attested"] <= 12_500
+    # O(log n) over a ring of 64: the feed's place, its positions, the newest answer, and 7 places of the ring
+    cold_read = 2_100
+    assert 10 * cold_read <= standing["history_at_worst"]["price_at"] < 12 * cold_read
+    assert 10 * cold_read <= standing["history_at_worst"]["twap"] < 12 * cold_read
 
 
 def test_the_page_shows_the_snapshot():

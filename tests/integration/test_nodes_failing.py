@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from aggregator.attempts import State
-from contracts.errors import NodesDisagreeError, RpcRejectedError, RpcUnavailableError
+from aggregator.states import State
+from contracts.errors import DeploymentMismatchError, NodesDisagreeError, RpcRejectedError, RpcUnavailableError
+from contracts.fees import GWEI, FeePolicy
 from contracts.rpc import AGREED_FOR_S, Rpc
 from contracts.stream import IN_FLIGHT
 from tests.support.submission import Anvil, anvil, hand
@@ -30,6 +31,9 @@ class Proxy:
         self.hangs = False
         self.forks = False
         self.loses_answers = False
+        self.refuses_writes = False
+        self.swallows = False
+        self.dies_at = 0
         self.url = ""
 
     async def handle(self, request: web.Request) -> web.Response:
@@ -38,6 +42,8 @@ class Proxy:
         self.asked.append(method)
         if self.hangs:
             await asyncio.sleep(60)
+        if method == "eth_sendRawTransaction" and self.refuses_writes:
+            return web.Response(status=503, text="no")
         try:
             result = await self.target.call(method, *params)
         except RpcRejectedError as error:
@@ -139,6 +145,13 @@ async def test_nothing_is_written_while_two_nodes_tell_different_histories(rpc: 
     assert await rpc.quantity("eth_chainId") == 31337
 
 
+async def test_a_node_of_another_chain_among_them_is_found_at_once(node: Anvil, tmp_path: Path):
+    async with contextlib.AsyncExitStack() as stack:
+        other = await stack.enter_async_context(anvil("--chain-id", "1337"))
+        with pytest.raises(DeploymentMismatchError, match=f"{other.url} is chain 1337, the record's is 31337"):
+            await hand(stack, node, tmp_path, urls=[node.url, other.url])
+
+
 async def test_with_no_node_left_every_one_is_named(rpc: Rpc, first: Proxy, node: Anvil):
     first.hangs = True
     await node.kill()
@@ -155,6 +168,29 @@ async def test_rounds_go_on_when_the_preferred_node_is_killed(node: Anvil, tmp_p
             assert "eth_sendRawTransaction" in mortal.asked
         _, receipt = await one.round(1010)
         assert (receipt.ok, await one.answer(), (await one.client.group_state("majors")).round) == (True, 1010, 2)
+
+
+@pytest.mark.parametrize("fault", ["forks", "refuses_writes"])
+async def test_sends_that_no_node_took_do_not_raise_the_fees_of_those_after_them(
+    fault: str, node: Anvil, tmp_path: Path
+):
+    policy = FeePolicy(max_fee=8 * GWEI)
+    async with contextlib.AsyncExitStack() as stack:
+        gate = await stack.enter_async_context(proxied(node.url))
+        urls = [gate.url, node.url] if fault == "forks" else [gate.url]
+        one = await hand(stack, node, tmp_path, urls=urls, policy=policy)
+        await one.round(1000)
+        first = await one.flight(1010)
+        await asyncio.sleep(AGREED_FOR_S)
+        setattr(gate, fault, True)
+        for _ in range(12):  # a tenth more each would be beyond the cap
+            with pytest.raises(RpcUnavailableError):
+                await one.send(await one.flight(1010))
+        setattr(gate, fault, False)
+        flight, receipt = await one.round(1020)
+        assert (receipt.ok, await one.answer()) == (True, 1020)
+        assert flight.sent[0].fees.cap < 4 * GWEI
+        assert (await one.client.group_state("majors")).last_moment >= first.moment
 
 
 async def test_a_send_whose_answer_is_lost_is_given_to_the_other_node_and_done_once(

@@ -429,7 +429,19 @@ def test_the_examples_of_the_page_for_consumers_work(lab: Lab):
     assert example("chainlink") == (1_000,)
     lab.clock.advance(1_000)
     assert example("pulled", lab.payload(lab.reports([(1_001, 500, 10)] * 3))) == (1_001,)
-    roots = [(report.reporter, bytes(32)) for report in lab.reports(ROWS)]
     abi = load("ExampleConsumers").abi
+    leaves = [leaf_of(bytes32(f"quote {number}")) for number in range(2)]
+    root = keccak(b"".join(sorted(leaves)))
+    lab.submit(lab.reports(ROWS, evidence_root="0x" + root.hex()))
+    roots = [(by.address, root) for by in lab.reporters[:3]]
+    assert example("seen", 2, roots[0][0], roots, leaves[0], [leaves[1]]) == ()
     with pytest.raises(CallRevertedError, match="NotSeen"):
-        lab.run(abi.call("seen", 1, roots[0][0], roots, bytes(32), []), to=consumer, abi=abi)
+        lab.run(abi.call("seen", 2, roots[0][0], roots, bytes(32), [leaves[1]]), to=consumer, abi=abi)
+    lab.clock.advance(121_000)
+    for name, error in (("checked", "TooOld"), ("pulled", "TooOld")):
+        arguments = () if name == "checked" else (lab.payload(lab.reports(ROWS, previous_moment=0, moment=1)),)
+        with pytest.raises(CallRevertedError, match=error):
+            lab.run(abi.call(name, *arguments), to=consumer, abi=ORACLE)
+    lab.clock.advance(3_600_000)
+    with refused("Old"):
+        lab.run(abi.call("chainlink"), to=consumer, abi=abi)

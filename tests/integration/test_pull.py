@@ -9,23 +9,29 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from eth_abi.abi import decode
 from prometheus_client import CollectorRegistry
 
-from aggregator.attempts import FailureReason, ReportRecord, State, Verdict
+from aggregator.attempts import FailureReason, ReportRecord, Verdict
+from aggregator.edges import standing_of
 from aggregator.metrics import Metrics
 from aggregator.recorder import Recorder
+from aggregator.states import State
 from aggregator.updates import Updates, newest_signed
+from contracts import artifacts
 from contracts.errors import InvalidSignatureError, InvalidUpdateError, RoundRefusedError
 from contracts.pull import SignedUpdate, read_update, verify
 from contracts.report import LocalSigner, in_signer_order, median_hints, sign_report
 from core import codec
 from core.clock import FixedClock, SystemClock
-from core.types import Mode, SignedReport
+from core.median import from_scaled
+from core.types import Mode, Pair, SignedReport
 from tests.support.aggregator import MemoryStore
 from tests.support.submission import GROUP, LOG, RELAYERS, REPORTERS, Hand, anvil, hand
 
 pytestmark = pytest.mark.needs_anvil
 CONSUMER = RELAYERS[1]
+FEED = GROUP.feeds[0]
 
 
 @dataclass
@@ -33,7 +39,9 @@ class World:
     hand: Hand
     updates: Updates
 
-    async def signed(self, price: int, state: State = State.FAILED, code: str | None = None) -> list[SignedReport]:
+    async def signed(
+        self, price: int, state: State = State.FAILED, code: str | None = None, unchanged: int = 0
+    ) -> list[SignedReport]:
         """A round that a quorum signed and that our own submitter did not bring on chain."""
         standing = await self.hand.client.group_state("majors")
         moment = max(GROUP.moment_at(SystemClock().now_ms()), standing.last_moment + GROUP.grid_ms)
@@ -46,15 +54,17 @@ class World:
                 previous_moment=standing.last_moment,
                 moment=moment,
                 prices=(price,),
+                unchanged=unchanged,
             )
             for by in REPORTERS[:3]
         }
+        stands = standing_of(await self.hand.client.read_group("majors"))
         reports = in_signer_order(by_signer)
         flight = await self.hand.flight(price, previous_moment=standing.last_moment, moment=moment)
         record = msgspec.structs.replace(
             self.hand.record(flight, state, standing.round + 1),
             code=code or FailureReason.CHAIN_UNAVAILABLE,
-            hints="0x" + median_hints(reports, standing.feeds).hex(),
+            hints="0x" + median_hints(reports, standing.feeds, stands).hex(),
             reports=tuple(_received(signer, report) for signer, report in by_signer.items()),
         )
         self.hand.recorder.keep(record)
@@ -103,6 +113,24 @@ async def test_a_consumer_brings_the_price_that_our_submitter_did_not(world: Wor
     assert not await verify(client, update)  # it stands there already
 
 
+async def test_the_example_on_the_page_for_consumers_takes_what_the_api_serves(world: World):
+    client, example = world.hand.client, artifacts.load("ExampleConsumers")
+    consumer = client.sender(CONSUMER)
+    oracle = client.record.address
+    created = await consumer.send(None, example.bytecode + example.abi.construct(oracle, oracle), gas=5_000_000)
+    assert (await client.wait_receipt(created, 5)).ok
+    contract = (await client.rpc.call("eth_getTransactionReceipt", created))["contractAddress"]
+    await world.signed(1000)
+    update = await world.update()
+    (round_,) = decode(["bytes"], bytes.fromhex(update.calldata[2:])[4:])
+    call = {"to": contract, "data": "0x" + example.abi.call("pulled", round_).hex()}
+    assert int(await client.rpc.call("eth_call", call, "latest"), 16) == 1000
+    for _ in range(2):  # the second time it is no news, and no failure
+        transaction = await consumer.send(contract, example.abi.call("pulled", round_), gas=2_000_000)
+        assert (await client.wait_receipt(transaction, 5)).ok
+        assert (await world.hand.answer(), (await client.group_state("majors")).round) == (1000, 1)
+
+
 async def test_an_update_that_was_overtaken_is_no_news(world: World):
     await world.signed(1000)
     update = await world.update()
@@ -141,12 +169,29 @@ async def test_an_update_that_was_tampered_with_is_found_out(world: World):
         but(reports=(*good.reports[:2], good.reports[1])),
         but(reports=(*good.reports[:2], foreign)),
         but(reports=(broken, *good.reports[1:])),
+        but(moment=good.moment + GROUP.grid_ms),
+        but(previous_moment=good.previous_moment + GROUP.grid_ms),
+        but(answers={FEED.pair: from_scaled(1001, FEED.decimals)}),
+        but(answers={Pair("DOGE/USD"): from_scaled(1000, FEED.decimals)}),
     ):
         with pytest.raises((InvalidUpdateError, InvalidSignatureError)):
             await verify(client, update)
     with pytest.raises(InvalidUpdateError):
         read_update(b'{"group": 7}')
     assert await verify(client, good)
+    assert await verify(client, but(answers={FEED.pair: from_scaled(1000, FEED.decimals)}))
+
+
+async def test_what_an_update_says_of_an_unchanged_answer_is_checked_too(world: World):
+    client = world.hand.client
+    await world.hand.round(1000)
+    await world.signed(0, unchanged=1)
+    good = await world.update()
+    assert good.reports[0].unchanged == 1
+    told = from_scaled(1000, FEED.decimals)
+    assert await verify(client, msgspec.structs.replace(good, answers={FEED.pair: told}))
+    with pytest.raises(InvalidUpdateError, match=f"it says {2 * told} for {FEED.pair}"):
+        await verify(client, msgspec.structs.replace(good, answers={FEED.pair: 2 * told}))
 
 
 async def test_what_the_contract_refuses_is_named(world: World):

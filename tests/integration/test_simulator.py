@@ -24,6 +24,7 @@ from core.settings import SimulatorSettings
 from core.types import FailureCode, Pair, SourceFailure
 from simulator import RecordedBody, Simulator
 from simulator.errors import UnknownVenueError
+from simulator.venues import VENUES
 from sources import ParseError, Reading, SourcePool, load_catalogue, parse_ticker, simulator_base_urls
 
 CATALOGUE = load_catalogue()
@@ -338,8 +339,9 @@ async def test_a_venues_port_in_use_is_a_start_error_that_names_the_venue() -> N
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(StartError, match=f"venue binance: port {port} on 127.0.0.1 is in use"):
-            async with running(venues=["binance"], settings=SimulatorSettings(port=0, base_port=port)):
+        first = next(iter(VENUES))
+        with pytest.raises(StartError, match=f"venue {first}: port {port} on 127.0.0.1 is in use"):
+            async with running(venues=[first], settings=SimulatorSettings(port=0, base_port=port)):
                 pass
 
 

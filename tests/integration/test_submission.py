@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from aggregator.attempts import FailureReason, State
-from aggregator.errors import AttemptFailedError, LowBalanceError
+from aggregator.attempts import FailureReason
+from aggregator.errors import AttemptFailedError, KeyInUseError, LowBalanceError
 from aggregator.purse import Purse
+from aggregator.states import State
+from aggregator.submitter import presumed_ours
 from contracts import LocalSigner
 from contracts.errors import (
     NonceUsedError,
@@ -26,7 +28,7 @@ from contracts.errors import (
 )
 from contracts.fees import GWEI, FeePolicy
 from contracts.transactions import TransactionSender, wait_receipt
-from tests.support.submission import LOG, RELAYERS, Anvil, Hand, anvil, hand
+from tests.support.submission import GROUP, LOG, RELAYERS, Anvil, Hand, anvil, hand
 from tests.support.wait import until
 
 pytestmark = pytest.mark.needs_anvil
@@ -102,6 +104,24 @@ async def test_when_another_relayers_round_came_first_the_stuck_one_is_given_up_
     assert caught.value.reason == FailureReason.OVERTAKEN
     following, receipt = await one.round(1020)
     assert (following.nonce, receipt.ok, await one.answer()) == (stuck.nonce, True, 1020)
+
+
+async def test_when_another_relayers_round_of_an_earlier_moment_came_first_the_stuck_one_is_not_paid_for(
+    one: Hand, stack: contextlib.AsyncExitStack, tmp_path: Path
+):
+    other = await hand(stack, one.node, tmp_path, RELAYERS[1])
+    earlier = await other.flight(1005, late_ms=2 * GROUP.grid_ms)
+    stuck = await one.flight(1000)
+    assert earlier.moment < stuck.moment
+    await one.node.stop_mining()
+    await one.send(stuck)
+    await one.node.call("anvil_dropTransaction", stuck.hashes[0])
+    await one.node.call("evm_setAutomine", True)
+    await other.send(earlier)
+    with pytest.raises(AttemptFailedError) as caught:
+        await one.submitter.receipt(stuck, one.note, 2)
+    assert caught.value.reason == FailureReason.OVERTAKEN
+    assert await one.submitter.sender.used() == stuck.nonce
 
 
 async def test_a_bump_never_goes_beyond_the_cap(stack: contextlib.AsyncExitStack, node: Anvil, tmp_path: Path):
@@ -379,37 +399,125 @@ async def test_a_round_that_was_given_up_does_not_block_the_key_for_ever(
     assert (following.nonce, receipt.ok) == (flight.nonce + 1, True)
 
 
+async def test_a_round_that_was_given_up_and_dropped_from_the_pool_does_not_hold_up_what_comes_after_it(
+    stack: contextlib.AsyncExitStack, node: Anvil, tmp_path: Path
+):
+    one = await hand(stack, node, tmp_path, cancel_after_ms=-60_000)
+    await node.stop_mining()
+    flight = await one.flight(1000)
+    await one.send(flight)
+    behind = await one.submitter.sender.place(one.submitter.address, b"", gas=21_000)  # of another group, say
+    failed = one.record(flight, State.CONFIRMING, 1).failed(FailureReason.NOT_CONFIRMED, "late", 1)
+    one.recorder.keep(failed)
+    one.tracker.watch(failed, flight)
+    await node.call("anvil_dropTransaction", flight.hashes[0])  # the node that had it is gone, say
+    await one.submitter.again(behind)
+    await node.mine()
+    assert await one.client.find_receipt(behind.transaction) is None
+    await one.tracker.look()
+    await node.mine()
+    receipt = await one.client.find_receipt(behind.transaction)
+    assert receipt is not None
+    assert receipt.ok
+    await one.tracker.look()
+    assert ((await one.attempt(flight)).state, len(one.tracker)) == (State.FAILED, 0)
+    assert (await one.client.group_state("majors")).round == 0
+
+
+async def test_who_may_have_lost_his_key_to_another_sends_nothing(one: Hand):
+    def lost() -> None:
+        raise KeyInUseError("another aggregator sends with the key")
+
+    flight, _ = await one.round(1000)
+    one.submitter._owned = lost
+    with pytest.raises(KeyInUseError):
+        await one.send(await one.flight(1010))
+    with pytest.raises(KeyInUseError):
+        await one.submitter.again(flight.sent[0])
+    assert (await one.submitter.sender.used(), await one.node.pool()) == (flight.nonce + 1, 0)
+    one.submitter._owned = presumed_ours
+    _, receipt = await one.round(1020)
+    assert (receipt.ok, await one.answer()) == (True, 1020)
+
+
 # ------------------------------------------------------------------------------------------------ crash
 
 
-@pytest.mark.parametrize("mined", [True, False])
+@pytest.mark.parametrize("fate", ["mined", "in the pool", "dropped"])
 async def test_after_a_crash_between_send_and_receipt_a_restart_finds_out_and_sends_nothing_twice(
-    mined: bool, one: Hand, stack: contextlib.AsyncExitStack, tmp_path: Path
+    fate: str, one: Hand, stack: contextlib.AsyncExitStack, tmp_path: Path
 ):
     await one.node.stop_mining()
     flight = await one.flight(1000)
     await one.send(flight)  # … and the process ends here
-    if mined:
+    if fate == "mined":
         await one.node.mine()
+    elif fate == "dropped":
+        await one.node.call("anvil_dropTransaction", flight.hashes[0])
+        assert await one.node.pool() == 0
     again = await hand(stack, one.node, tmp_path, store=one.store)
     await again.tracker.recover(["majors"])
     record = await again.attempt(flight)
-    if mined:
+    if fate == "mined":
         assert (record.state, record.round, record.transaction) == (State.ACCEPTED, 1, flight.hashes[0])
     else:
         assert (record.state, record.code) == (State.FAILED, FailureReason.NOT_CONFIRMED)
+        assert await one.node.call("eth_getTransactionByHash", flight.hashes[0]) is not None  # the very same
         assert await one.node.pool() == 1
     following = await again.flight(1010)
     await again.send(following)
-    assert following.nonce == (flight.nonce + 1 if mined else flight.nonce)
+    assert following.nonce == (flight.nonce + 1 if fate == "mined" else flight.nonce)
     assert await one.node.pool() == 1
     await one.node.mine()
     assert (await again.submitter.receipt(following, again.note, 5)).ok
-    assert (await again.client.group_state("majors")).round == (2 if mined else 1)
-    assert await again.submitter.sender.used() == (2 if mined else 1)
+    assert (await again.client.group_state("majors")).round == (2 if fate == "mined" else 1)
+    assert await again.submitter.sender.used() == (2 if fate == "mined" else 1)
 
 
-async def test_after_a_crash_before_the_send_a_restart_knows_that_nothing_was_sent(
+async def test_a_dropped_transaction_is_sent_again_after_a_crash_and_its_attempt_accepted(
+    one: Hand, stack: contextlib.AsyncExitStack, tmp_path: Path
+):
+    await one.node.stop_mining()
+    flight = await one.flight(1000)
+    await one.send(flight)
+    await one.node.call("anvil_dropAllTransactions")
+    again = await hand(stack, one.node, tmp_path, store=one.store)
+    await again.tracker.recover(["majors"])
+    await one.node.mine()
+    await again.tracker.look()
+    record = await again.attempt(flight)
+    assert (record.state, record.round, record.transaction) == (State.ACCEPTED, 1, flight.hashes[0])
+    assert (await again.answer(), await again.submitter.sender.used()) == (1000, 1)
+
+
+@pytest.mark.parametrize("why", ["a newer round stands", "its bytes were not kept", "it was refused", "it is too old"])
+async def test_what_is_no_good_any_more_is_not_sent_again(
+    why: str, one: Hand, stack: contextlib.AsyncExitStack, tmp_path: Path
+):
+    flight = await one.flight(1000)
+    await one.node.stop_mining()
+    await one.send(flight)
+    await one.node.call("anvil_dropAllTransactions")
+    await one.node.call("evm_setAutomine", True)
+    if why == "a newer round stands":
+        two = await hand(stack, one.node, tmp_path, RELAYERS[1])
+        await two.round(1010)
+    elif why == "its bytes were not kept":
+        one.store.raws.clear()
+    elif why == "it was refused":
+        record = await one.attempt(flight)
+        await one.store.save(record.failed(FailureReason.SUBMISSION_FAILED, "out of funds", 1))
+    else:
+        await one.node.call("evm_increaseTime", GROUP.max_age_ms // 1000 + 5)
+        await one.node.mine()
+    again = await hand(stack, one.node, tmp_path, store=one.store)
+    await again.tracker.recover(["majors"])
+    assert (await again.submitter.sender.used(), len(again.tracker)) == (0, 0)
+    assert await one.node.call("eth_getTransactionByHash", flight.hashes[0]) is None
+    assert (await again.attempt(flight)).state is State.FAILED
+
+
+async def test_after_a_crash_before_the_send_a_restart_sends_what_was_signed_and_nothing_else(
     one: Hand, stack: contextlib.AsyncExitStack, tmp_path: Path
 ):
     flight = await one.flight(1000)
@@ -420,25 +528,34 @@ async def test_after_a_crash_before_the_send_a_restart_knows_that_nothing_was_se
 
     with pytest.raises(KeyboardInterrupt):
         await one.submitter.send(flight, crash)
+    assert await one.submitter.sender.used() == 0
     again = await hand(stack, one.node, tmp_path, store=one.store)
     await again.tracker.recover(["majors"])
     record = await again.attempt(flight)
-    assert (record.state, record.code, len(again.tracker)) == (State.FAILED, FailureReason.NOT_CONFIRMED, 0)
-    assert (await again.round(1010))[0].nonce == flight.nonce
+    assert (record.state, record.round, record.transaction) == (State.ACCEPTED, 1, flight.hashes[0])
+    following, receipt = await again.round(1010)
+    assert (following.nonce, receipt.ok, await again.answer()) == (flight.nonce + 1, True, 1010)
 
 
-async def test_a_round_that_a_reorg_took_while_the_service_was_down_is_found_missing(
-    one: Hand, stack: contextlib.AsyncExitStack, tmp_path: Path
+@pytest.mark.parametrize("kept", [True, False])
+async def test_a_round_that_a_reorg_took_while_the_service_was_down_is_put_back_or_found_missing(
+    kept: bool, one: Hand, stack: contextlib.AsyncExitStack, tmp_path: Path
 ):
     await one.node.mine(3)
-    flight, _ = await one.round(1000)
-    await one.recorder.note(await one.attempt(flight))
+    flight, receipt = await one.round(1000)
+    await one.store.save(await one.attempt(flight))
+    if not kept:  # written by an older Fairmark
+        one.store.raws.clear()
     await one.node.call("anvil_rollback", 1)
     await one.node.call("anvil_dropAllTransactions")
     again = await hand(stack, one.node, tmp_path, store=one.store)
     await again.tracker.recover(["majors"])
+    await again.tracker.look()
     record = await again.attempt(flight)
-    assert (record.state, record.code, len(again.tracker)) == (State.FAILED, FailureReason.REORGED, 0)
+    if kept:
+        assert (record.state, record.transaction, await again.answer()) == (State.ACCEPTED, receipt.transaction, 1000)
+    else:
+        assert (record.state, record.code, len(again.tracker)) == (State.FAILED, FailureReason.REORGED, 0)
 
 
 # ------------------------------------------------------------------------------------------------ the purse

@@ -8,22 +8,26 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import cast
 
+import msgspec
 from prometheus_client import CollectorRegistry
 
-from aggregator.attempts import AttemptRecord
+from aggregator.attempts import AttemptRecord, FailureReason
 from aggregator.edges import Known
+from aggregator.equivocations import Equivocation, found_in
 from aggregator.errors import StoreUnavailableError
 from aggregator.metrics import Metrics
+from aggregator.states import OPEN
 from aggregator.validation import Expected, Received, identify
 from broker.bus import Bus, Subscription, Topic
 from broker.messages import Job, Message, Refusal, Report
 from contracts.errors import RoundRefusedError, RpcUnavailableError
+from contracts.evidence import Statement
 from contracts.fees import Fees
 from contracts.readings import Answer, AnswerStatus, FeedOnChain, GroupReading, GroupState, Receipt
 from contracts.report import Domain, LocalSigner, Signer, hint_digest, median_hints, sign_report
 from contracts.transactions import Before, Sent, TransactionSender
 from core.median import from_scaled, to_scaled
-from core.types import Deployment, Feed, Group, Mode, Pair, SignedReport
+from core.types import Deployment, Feed, Group, Mode, Pair, Quote, SignedReport
 
 NOW = 1_710_328_245_000
 BTC, ETH = Pair("BTC/USD"), Pair("ETH/USD")
@@ -62,8 +66,23 @@ def state(of: Group, signers: Sequence[Signer], last_moment: int = NOW - 60_000,
     )
 
 
+def known_of(of: GroupState, standing: Sequence[int] = ()) -> Known:
+    """The state as an aggregator knows it. standing: each feed's answer, scaled; default: none has one."""
+    return Known(
+        group_hash=of.group_hash,
+        last_moment=of.last_moment,
+        round=of.round,
+        paused=of.paused,
+        f=of.f,
+        threshold=of.threshold,
+        signers=frozenset(signer.lower() for signer in of.signers),
+        feeds=of.feeds,
+        standing=tuple(standing) or (0,) * len(of.feeds),
+    )
+
+
 def expected(of: Group, signers: Sequence[Signer], moment: int = NOW, **changes: object) -> Expected:
-    known = replace(Known.of(state(of, signers)), **changes)  # type: ignore[arg-type]
+    known = replace(known_of(state(of, signers)), **changes)  # type: ignore[arg-type]
     return Expected(DEPLOYMENT.id, Mode.TEST, of, moment, known)
 
 
@@ -80,7 +99,26 @@ def report(
     deployment: str = DEPLOYMENT.id,
     mode: Mode = Mode.TEST,
     fetcher: str = "fetcher-a",
+    instance: str = "1",
+    quotes: Sequence[Quote] = (),
+    unchanged: int = 0,
+    standing: Sequence[int] = (),
 ) -> Report:
+    """standing: what stands where bits of `unchanged` are set. quotes: all of them counted for the first feed."""
+    shown = [standing[index] if unchanged >> index & 1 else price for index, price in enumerate(prices)]
+    said = Statement(
+        deployment=deployment,
+        mode=mode,
+        fetcher=fetcher,
+        instance=instance,
+        answers={
+            str(f.pair): from_scaled(price, f.decimals) for f, price in zip(of.feeds, shown, strict=False) if price
+        },
+        quotes=tuple(quotes),
+        failures=(),
+        observed={str(of.feeds[0].pair): tuple(range(len(quotes)))} if quotes else {},
+        elapsed_ms=5,
+    )
     signed = sign_report(
         signer,
         domain,
@@ -89,21 +127,10 @@ def report(
         previous_moment=previous_moment,
         moment=moment,
         prices=prices,
+        unchanged=unchanged,
+        evidence_root=said.tree().root,
     )
-    answers = {str(f.pair): from_scaled(price, f.decimals) for f, price in zip(of.feeds, prices, strict=False) if price}
-    return Report(
-        id=f"{attempt}-{signer.address}",
-        attempt=attempt,
-        deployment=deployment,
-        mode=mode,
-        fetcher=fetcher,
-        instance="1",
-        signed=signed,
-        answers=answers,
-        quotes=(),
-        failures=(),
-        elapsed_ms=5,
-    )
+    return Report(id=f"{attempt}-{signer.address}", attempt=attempt, signed=signed, **msgspec.structs.asdict(said))
 
 
 def received(signer: Signer, prices: Sequence[int], of: Group, **rest: object) -> Received:
@@ -209,7 +236,7 @@ class FakeChain:
             raise RoundRefusedError("SignersNotAscending")
         if any(one.previous_moment != self.last_moment for one in reports):
             raise RoundRefusedError("UnexpectedPreviousMoment")
-        if hints != median_hints(reports, self.group.feeds):
+        if hints != median_hints(reports, self.group.feeds, self._stands()):
             raise RoundRefusedError("NotTheMedian")
 
     def sender(self, key: str | Signer) -> TransactionSender:
@@ -254,8 +281,19 @@ class FakeChain:
         self.round += 1
         self.last_moment = reports[0].moment
         for index, feed in enumerate(self.group.feeds):
-            if hints[index] != 255:
-                self.answers[feed.pair] = self._standing(feed, reports[hints[index]].prices[index])
+            if hints[index] == 255:
+                continue
+            median = reports[hints[index]]
+            if median.unchanged >> index & 1:
+                attested = replace(
+                    self.answers[feed.pair], observed_ms=self.last_moment, updated_at=self.last_moment // 1000
+                )
+                self.answers[feed.pair] = attested
+            else:
+                self.answers[feed.pair] = self._standing(feed, median.prices[index])
+
+    def _stands(self) -> list[int]:
+        return [self.answers[feed.pair].value if feed.pair in self.answers else 0 for feed in self.group.feeds]
 
     def _standing(self, feed: Feed, value: int) -> Answer:
         return Answer(
@@ -279,7 +317,7 @@ class MemoryStore:
     """A store in memory. fails: every call raises."""
 
     rows: dict[str, AttemptRecord] = field(default_factory=dict)
-    claims: set[tuple[str, str, int]] = field(default_factory=set)
+    raws: dict[str, str | None] = field(default_factory=dict)
     fails: bool = False
     opened: bool = False
 
@@ -294,18 +332,55 @@ class MemoryStore:
         if self.fails:
             raise StoreUnavailableError("the disk is gone")
 
-    async def claim(self, record: AttemptRecord) -> bool:
+    async def announce(self, record: AttemptRecord) -> None:
         self._check()
-        key = (record.deployment, record.group, record.moment)
-        if key in self.claims:
+        self.rows.setdefault(record.id, record)
+
+    async def claim(self, record: AttemptRecord, arrived_ms: int | None = None) -> AttemptRecord | None:
+        self._check()
+        for row in self.rows.values():
+            others_open = row.state in OPEN and row.relayer != record.relayer
+            if (row.deployment, row.group) == (record.deployment, record.group) and (
+                row.moment == record.moment or others_open
+            ):
+                return row
+        self.rows[record.id] = record
+        return None
+
+    async def note(self, record: AttemptRecord, raw: str) -> bool:
+        self._check()
+        if not self._replace_open(record):
             return False
-        self.claims.add(key)
+        self.raws[record.id] = raw
+        return True
+
+    async def retire(self, record: AttemptRecord) -> bool:
+        self._check()
+        row = self.rows.get(record.id)
+        if row is not None and row.transactions != record.transactions:
+            return False
+        return self._replace_open(record)
+
+    def _replace_open(self, record: AttemptRecord) -> bool:
+        if (row := self.rows.get(record.id)) is not None and row.state.final:
+            return False
         self.rows[record.id] = record
         return True
 
     async def save(self, record: AttemptRecord) -> None:
         self._check()
         self.rows[record.id] = record
+        if record.settled or record.code == FailureReason.REORGED:
+            self.raws[record.id] = None
+
+    async def equivocations(self, deployment: str, limit: int = 100) -> list[Equivocation]:
+        self._check()
+        found = [proof for row in self.rows.values() if row.deployment == deployment for proof in found_in(row)]
+        return sorted(found, key=lambda one: -one.moment)[:limit]
+
+    async def raw(self, attempt: str) -> str | None:
+        self._check()
+        return self.raws.get(attempt)
 
     async def get(self, deployment: str, attempt: str) -> AttemptRecord | None:
         self._check()
@@ -319,6 +394,9 @@ class MemoryStore:
         self._check()
         rows = (row for row in self.rows.values() if row.group == group)
         return sorted(rows, key=lambda row: row.started_ms, reverse=True)[:limit]
+
+    async def changed(self, attempt: str, timeout_s: float) -> None:
+        await asyncio.sleep(min(timeout_s, 0.01))
 
     async def ping(self) -> str:
         self._check()
@@ -339,6 +417,7 @@ class Reporter:
     delay_s: float = 0.0
     silent: bool = False
     refuses: str | None = None
+    instance: str = "1"
     twist: Callable[[Report], Sequence[Report]] = lambda report: [report]
     jobs: list[Job] = field(default_factory=list)
 
@@ -391,6 +470,7 @@ class Reporter:
                 deployment=job.deployment,
                 mode=job.mode,
                 fetcher=self.name,
+                instance=self.instance,
             )
         )
 

@@ -116,7 +116,8 @@ class FakeAggregator:
     asked: list[httpx.Request] = field(default_factory=list)
 
     async def __call__(self, request: httpx.Request) -> httpx.Response:
-        self.asked.append(request)
+        if not request.url.path.endswith("/confidence"):  # asked after each new round, by no client
+            self.asked.append(request)
         if self.down:
             raise httpx.ConnectError("connection refused")
         if self.hangs:
@@ -161,13 +162,14 @@ async def bff_house(
     groups: tuple[Group, ...] = (MAJORS,),
     token: str = TOKEN,
     first_readings: bool = True,
+    trader: httpx.AsyncBaseTransport | None = None,
     **settings: object,
 ) -> AsyncIterator[House]:
     """Runs a BFF while the block runs. The poll is slow by default: a test that wants a new reading calls `read`."""
     chain, aggregator, clock = chain or FakeChain(), aggregator or FakeAggregator(), clock or FixedClock(NOW_MS)
     ops = Ops("bff", Mode.TEST, clock=clock, registry=CollectorRegistry())
     service = BffService(
-        settings=BffSettings.model_validate({"poll_ms": 60_000, **settings}),
+        settings=BffSettings.model_validate({"poll_ms": 60_000, "market_url": None, **settings}),
         groups=groups,
         chain=chain,
         mode=Mode.TEST,
@@ -175,6 +177,7 @@ async def bff_house(
         ops=ops,
         token=token,
         transport=httpx.MockTransport(aggregator),
+        trader_transport=trader,
     )
     running = asyncio.create_task(service.run())
     transport = httpx.ASGITransport(service.app)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -16,7 +16,8 @@ from core.types import Deployment, FailureCode, Feed, Group, Mode, Pair, SourceF
 from fetchers.candidates import Candidate
 from fetchers.errors import MomentPassedError, ReportStoreError
 from fetchers.report_store import ReportKey
-from sources import Reading, Ticker
+from sources import Priority, Reading, Ticker
+from sources.streams import StreamState
 
 NOW = 1_710_328_245_000
 """2024-03-13T11:10:45Z: the moment of the recorded minute."""
@@ -49,6 +50,12 @@ class Entry:
     name: str
     pairs: tuple[Pair, ...]
     host: str = ""
+    kind: str = "exchange"
+    relays: tuple[str, ...] = ()
+    aliases: Mapping[Pair, Pair] = field(default_factory=dict)
+
+    def alias_of(self, pair: str) -> Pair | None:
+        return self.aliases.get(Pair(pair))
 
     @property
     def base_url(self) -> str:
@@ -79,7 +86,9 @@ class FakePool:
     now: Callable[[], int] = lambda: NOW
     asked: list[Candidate] = field(default_factory=list)
 
-    async def fetch(self, source: str, pair: Pair, *, deadline: float) -> Reading | SourceFailure:
+    async def fetch(
+        self, source: str, pair: Pair, *, deadline: float, priority: Priority = Priority.JOB, anyway: bool = False
+    ) -> Reading | SourceFailure:
         self.asked.append(Candidate(source, pair))
         answer = self.answers.get((source, pair), FailureCode.UNSUPPORTED)
         if answer is None:
@@ -94,6 +103,50 @@ class FakePool:
         assert answer is not None
         ticker = Ticker(last=Decimal(answer))
         return Reading(source=source, pair=pair, ticker=ticker, received_ms=self.now(), elapsed_ms=1)
+
+
+@dataclass
+class FakeStreams:
+    """Streams that show what they are told to. prices: by source and pair. received_ms: of all of them."""
+
+    prices: dict[tuple[str, str], str] = field(default_factory=dict)
+    received_ms: int = NOW
+    lost: dict[str, str] = field(default_factory=dict)
+    wanted: dict[str, set[Pair]] = field(default_factory=dict)
+    moments: list[int] = field(default_factory=list)
+    running: bool = False
+
+    def want(self, source: str, pairs: Collection[Pair]) -> tuple[Pair, ...]:
+        self.wanted.setdefault(source, set()).update(pairs)
+        return tuple(pairs)
+
+    def latest(self, source: str, pair: Pair, moment_ms: int) -> Reading | None:
+        self.moments.append(moment_ms)
+        price = self.prices.get((source, pair))
+        if price is None:
+            return None
+        ticker = Ticker(last=Decimal(price))
+        return Reading(source=source, pair=pair, ticker=ticker, received_ms=self.received_ms, elapsed_ms=0)
+
+    async def run(self) -> None:
+        self.running = True
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.running = False
+
+    def states(self) -> tuple[StreamState, ...]:
+        return tuple(
+            StreamState(
+                source=source,
+                up=0 if source in self.lost else 1,
+                connections=1,
+                pairs=len(pairs),
+                age_s=0.1,
+                last_loss=self.lost.get(source, ""),
+            )
+            for source, pairs in self.wanted.items()
+        )
 
 
 @dataclass

@@ -143,19 +143,23 @@ class Lab:
         return self.clock.now_ms() // 10 * 10
 
     def report(self, by: LocalSigner, prices: Sequence[int], **changes: Any) -> SignedReport:
-        info = self.info
         asked: dict[str, Any] = {
             "group": "majors",
-            "group_hash": "0x" + info.hash.hex(),
-            "previous_moment": info.moment,
+            **({} if {"group_hash", "previous_moment"} <= changes.keys() else self.following()),
             "moment": self.moment(),
             "prices": prices,
             **changes,
         }
         return sign_report(by, asked.pop("domain", self.domain), **asked)
 
+    def following(self) -> dict[str, Any]:
+        """What a report says of the group as it stands; ask once where there are many reports."""
+        info = self.info
+        return {"group_hash": "0x" + info.hash.hex(), "previous_moment": info.moment}
+
     def reports(self, rows: Sequence[Sequence[int]], **changes: Any) -> tuple[SignedReport, ...]:
         """One report for each row of prices, by the first reporters, in the order of the submission."""
+        changes = {**self.following(), **changes}
         signed = {by.address: self.report(by, row, **changes) for by, row in zip(self.reporters, rows, strict=False)}
         return in_signer_order(signed)
 

@@ -47,6 +47,13 @@ class Raw:
     def depth(self, topic, queue: str) -> int:
         return self._channel.queue_declare(queue_name(self.namespace, topic, queue), passive=True).method.message_count
 
+    def bodies(self, topic, queue: str) -> list[bytes]:
+        """Everything in a queue, oldest first, taken off it."""
+        found = []
+        while (one := self._channel.basic_get(queue_name(self.namespace, topic, queue), auto_ack=True))[0] is not None:
+            found.append(one[2])
+        return found
+
     def exists(self, topic, queue: str) -> bool:
         try:
             self.depth(topic, queue)

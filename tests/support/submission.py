@@ -10,10 +10,11 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from aggregator.attempts import AttemptRecord, Cause, State
+from aggregator.attempts import AttemptRecord, Cause
 from aggregator.edges import Flight
 from aggregator.metrics import Metrics
 from aggregator.recorder import Recorder
+from aggregator.states import State
 from aggregator.submitter import Submitter
 from aggregator.tracker import Tracker
 from contracts import LocalSigner, OracleClient
@@ -152,7 +153,7 @@ class Hand:
     async def note(self, flight: Flight) -> None:
         """What an engine's note does: the record is in the store before a node has the transaction."""
         standing = (await self.client.group_state("majors")).round
-        await self.recorder.note(self.record(flight, State.SUBMITTING, standing + 1))
+        await self.recorder.note(self.record(flight, State.SUBMITTING, standing + 1), flight.sent[0].raw)
 
     async def send(self, flight: Flight) -> None:
         await self.submitter.simulate(flight)

@@ -47,6 +47,7 @@ signed = st.builds(
     reporter=text,
     signature=text,
 )
+observed = st.dictionaries(text, st.lists(whole, max_size=3).map(tuple), max_size=3)
 head = {"id": text, "attempt": text, "deployment": text, "mode": modes}
 seen = {
     "fetcher": text,
@@ -57,7 +58,9 @@ seen = {
 }
 messages = st.one_of(
     st.builds(Job, **head, group=text, moment=millis, budget_ms=millis),
-    st.builds(Report, **head, **seen, signed=signed, answers=st.dictionaries(text, prices, max_size=3)),
+    st.builds(
+        Report, **head, **seen, signed=signed, answers=st.dictionaries(text, prices, max_size=3), observed=observed
+    ),
     st.builds(Refusal, **head, **seen, reporter=text, moment=millis, code=text, detail=text),
     st.builds(
         Hint,
@@ -160,10 +163,18 @@ SIGNED = SignedReport(
 )
 REPORT = Report(
     id="m", attempt="a", deployment="d", mode=Mode.TEST, fetcher="f", instance="i", signed=SIGNED, answers={},
-    quotes=(), failures=(), elapsed_ms=1,
+    quotes=(), failures=(), observed={}, elapsed_ms=1,
 )  # fmt: skip
 FAILURE = {"pair": "BTC/USD", "source": "s", "code": "timeout"}
 QUOTE = {"pair": "BTC/USD", "source": "s", "price": "1", "received_ms": 1}
+
+
+def test_what_a_report_counted_is_bounded():
+    counted = {"BTC/USD": [0, 2], "USDT/USD": [1]}
+    assert decode(as_sent(REPORT, observed=counted)).observed == {"BTC/USD": (0, 2), "USDT/USD": (1,)}
+    for bad in ({"x" * 33: [0]}, {f"{number}": [] for number in range(1_025)}, {"BTC/USD": ["0"]}, {"BTC/USD": 0}):
+        with pytest.raises(MalformedMessageError, match="observed"):
+            decode(as_sent(REPORT, observed=bad))
 
 
 @pytest.mark.parametrize("name", ["id", "attempt", "deployment", "fetcher", "instance", "reporter", "code"])
