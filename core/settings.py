@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
@@ -84,6 +85,13 @@ def _checked_address(value: str) -> str:
     host, _, port = value.rpartition(":")
     if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65_536:
         raise ValueError("not an address, such as 127.0.0.1:40101")
+    return value
+
+
+def _checked_share(value: object) -> object:
+    text = str(value)
+    if text != "fetchers" and not (text.isascii() and text.isdigit() and 1 <= int(text) <= 100):
+        raise ValueError('neither a number from 1 to 100 nor "fetchers"')
     return value
 
 
@@ -195,6 +203,11 @@ class SourcesSettings(_Section):
     timeout_s: float = Field(default=1.5, gt=0, le=30, description="one request, to its last byte")
     timeouts: dict[Name, Annotated[float, Field(gt=0, le=30)]] = Field(
         default={}, description="the same, for single sources: timeouts = { coingecko = 3.0 }"
+    )
+    share: Annotated[int | Literal["fetchers"], BeforeValidator(_checked_share)] = Field(
+        default=1,
+        description="how many processes ask each source from this address: each takes so small a part of its limit; "
+        '"fetchers": as many as the configured fetchers that name it',
     )
     max_tries: int = Field(default=3, ge=1, le=10, description="requests of one fetch: failed ones are sent again")
     retry_share: float = Field(

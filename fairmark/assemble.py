@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -137,6 +138,7 @@ async def run_fetcher(
             registry=ops.registry,
             policy=retry_policy(settings),
             timeouts=settings.sources.timeouts,
+            shares=limit_shares(settings, own.sources),
             quarantine=quarantine_policy(settings),
         )
         stack.push_async_callback(pool.close)
@@ -182,6 +184,15 @@ async def run_fetcher(
             rules=QUOTES.ordered(settings.validation.quotes),
         )
         await service.run()
+
+
+def limit_shares(settings: Settings, sources: Sequence[str]) -> dict[str, int]:
+    """By source, how many processes or fetchers share what it allows this address."""
+    share = settings.sources.share
+    if share != "fetchers":
+        return dict.fromkeys(sources, share)
+    naming = Counter(source for each in settings.fetchers.values() for source in set(each.sources))
+    return {source: naming[source] for source in sources}
 
 
 def retry_policy(settings: Settings) -> RetryPolicy:

@@ -35,7 +35,7 @@ from core.errors import FairmarkError, StartError
 from core.logs import configure_logging, get_logger
 from core.ops import Ops, listen
 from core.problems import Problem
-from core.settings import Settings
+from core.settings import Settings, SourcesSettings
 from core.types import Mode
 from fairmark import assemble
 from fairmark.access import reporter_address
@@ -176,7 +176,7 @@ async def _run_tree(
     progress: Progress,
     banner: Callable[[Tree], None],
 ) -> None:
-    settings = with_fresh_keys(settings).model_copy(update={"mode": mode.value})
+    settings = with_fresh_keys(settings).model_copy(update={"mode": mode.value, "sources": _shared(settings.sources)})
     configure_logging(settings.log.level, settings.log.format, mode.value)
     progress(f"mode {mode.value.upper()}: {why}")
     tree = Tree(settings, why)
@@ -204,6 +204,11 @@ async def _run_tree(
             with _running_file(settings, Running(pid=os.getpid(), token=token, ports=tree.ports)):
                 banner(tree)
                 await asyncio.Event().wait()
+
+
+def _shared(sources: SourcesSettings) -> SourcesSettings:
+    """All fetchers of a tree ask from one address, so none of them may take an exchange's whole limit."""
+    return sources.model_copy(update={"share": "fetchers"}) if sources.share == 1 else sources
 
 
 async def _start_children(

@@ -9,6 +9,8 @@ batch = 4         # optional: what one for a batch weighs; as much as a ticker w
 
 from __future__ import annotations
 
+import math
+
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
@@ -31,6 +33,16 @@ class LimitFormat(BaseModel):
     @property
     def batch_weight(self) -> int:
         return self.ticker if self.batch is None else self.batch
+
+    def shared_by(self, processes: int) -> LimitFormat:
+        """The part that each of so many (>= 1) may ask from one address, so that together they keep to the whole.
+
+        Where a window's part is less than the heaviest request, its time is lengthened instead: then the whole is kept
+        on average, and not by each window when all of them ask at once.
+        """
+        weight = max(self.weight // processes, self.ticker, self.batch_weight)
+        window_s = max(self.window_s, math.ceil(self.window_s * weight * processes / self.weight))
+        return self.model_copy(update={"weight": weight, "window_s": window_s})
 
 
 UNDECLARED = LimitFormat(weight=100, window_s=10)

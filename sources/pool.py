@@ -41,7 +41,8 @@ class SourcePool:
     source that is not in it is a `CatalogueError`, as is a name that the catalogue does not hold.
     timeouts: by source, seconds for one request, where they are not the policy's. limits: by source, what may be asked
     of it; default: what the catalogue declares at the real exchanges, and `UNLIMITED` at simulated venues, which
-    declare nothing. Sources at one address share a limit.
+    declare nothing. Sources at one address share a limit. shares: by source, how many processes ask it from this
+    address: each takes so small a part of its limit; default: this one alone.
     proxy: an HTTP proxy for all sources; the environment's proxy settings are not looked at.
     """
 
@@ -57,6 +58,7 @@ class SourcePool:
         quarantine: QuarantinePolicy | None = None,
         timeouts: Mapping[str, float] | None = None,
         limits: Mapping[str, LimitFormat] | None = None,
+        shares: Mapping[str, int] | None = None,
         rng: random.Random | None = None,
         proxy: str | None = None,
         logger: Logger | None = None,
@@ -75,6 +77,8 @@ class SourcePool:
         policy = policy or RetryPolicy()
         declared = {name: catalogue[name].limit if base_urls is None else UNLIMITED for name in wanted}
         declared |= limits or {}
+        shares = {name: (shares or {}).get(name, 1) for name in wanted}
+        declared = {name: limit.shared_by(shares[name]) for name, limit in declared.items()}
         shared: dict[str, RateLimit] = {}
         for name in wanted:
             window = Window(declared[name].weight, declared[name].window_s)
@@ -94,6 +98,7 @@ class SourcePool:
                     logger=logger,
                     quarantine=quarantine or QuarantinePolicy(),
                     rng=rng or random.SystemRandom(),
+                    share=shares[entry.name],
                 )
             return SourceClient(
                 entry,

@@ -77,12 +77,19 @@ class CcxtClient:
         quarantine: QuarantinePolicy | None = None,
         rng: random.Random | None = None,
         make: MakeExchange = make_exchange,
+        share: int = 1,
     ) -> None:
-        """Raises `CatalogueError`."""
+        """share: how many processes ask from this address, so much longer ccxt waits between two requests.
+
+        Raises `CatalogueError`."""
         if entry.exchange is None:
             raise ValueError(f"{entry.name} is none of ccxt's")
         self.entry = entry
         self._exchange = make(entry.exchange, timeout_s)
+        if share > 1:
+            self._exchange.rateLimit *= share
+            self._exchange.tokenBucket = None
+            self._exchange.init_rest_rate_limiter()
         self._clock = clock
         self._metrics = metrics
         self._timeout_s = timeout_s

@@ -80,7 +80,7 @@ async def server() -> AsyncIterator[Kraken]:
 
 @asynccontextmanager
 async def asking(
-    kraken: Kraken, timeout_s: float = 5.0, quarantine: QuarantinePolicy | None = None
+    kraken: Kraken, timeout_s: float = 5.0, quarantine: QuarantinePolicy | None = None, share: int = 1
 ) -> AsyncIterator[CcxtClient]:
     pytest.importorskip("ccxt")
 
@@ -98,6 +98,7 @@ async def asking(
         logger=get_logger("test", Mode.TEST),
         quarantine=quarantine,
         make=make,
+        share=share,
     )
     try:
         yield client
@@ -124,6 +125,15 @@ async def test_a_ticker_is_read_to_its_last_digit_and_the_markets_are_loaded_onc
             assert ticker.volume == Decimal("4412.73")
         assert sum(path.endswith("/AssetPairs") for path in kraken.asked) == 1
         assert sum(path.endswith("/Ticker") for path in kraken.asked) == 2
+
+
+async def test_one_of_four_at_an_address_is_let_through_a_quarter_as_often() -> None:
+    rates = []
+    for share in (1, 4):
+        async with server() as kraken, asking(kraken, share=share) as client:
+            assert isinstance(await ask(client), Reading)
+            rates.append(client._exchange.throttler.config["refillRate"])
+    assert rates[0] == pytest.approx(4 * rates[1])
 
 
 @pytest.mark.parametrize(
