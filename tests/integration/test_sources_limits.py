@@ -16,6 +16,7 @@ from core.types import FailureCode, Pair, SourceFailure
 from sources import Priority, Reading, RetryPolicy, SourcePool, load_catalogue
 from sources.limit_entries import LimitFormat
 from tests.support.exchange import Exchange, exchanging, hanging, status
+from tests.support.wait import until
 
 CATALOGUE = load_catalogue()
 BTC, ETH, SOL, DOGE = (Pair(f"{base}/USDT") for base in ("BTC", "ETH", "SOL", "DOGE"))
@@ -64,18 +65,26 @@ async def test_a_rest_that_one_pair_was_told_holds_for_all_pairs(exchange: Excha
     assert len(exchange.requests) == 1
 
 
-async def test_those_who_wait_for_room_when_a_rest_begins_are_never_sent(exchange: Exchange) -> None:
-    async def slow_refusal(request: web.Request) -> web.StreamResponse:
-        await asyncio.sleep(0.3)
-        return await status(429, Retry_After="30")(request)
+async def test_those_who_wait_for_room_are_told_of_a_rest_when_it_begins_and_never_sent(exchange: Exchange) -> None:
+    waits = asyncio.Event()
 
-    exchange.script = [slow_refusal, any_pair]
-    async with pool_of(exchange, LimitFormat(weight=1, window_s=1, ticker=1, batch=1)) as pool:
-        first = asyncio.create_task(ask(pool, BTC, 4))
-        await asyncio.sleep(0.05)
-        second = asyncio.create_task(ask(pool, ETH, 4))
-        assert await asyncio.gather(first, second) == ["rate_limited"] * 2
-        await asyncio.sleep(1.2)
+    async def refusal_once_another_waits(request: web.Request) -> web.StreamResponse:
+        await waits.wait()
+        return await status(429, Retry_After="300")(request)
+
+    exchange.script = [refusal_once_another_waits, any_pair]
+    policy = RetryPolicy(try_timeout_s=30)
+    async with pool_of(exchange, LimitFormat(weight=1, window_s=60), policy=policy) as pool:
+        deadline = asyncio.get_running_loop().time() + 120  # by then there would be room for the second
+        first = asyncio.create_task(pool.fetch("binance", BTC, deadline=deadline))
+        await until(lambda: exchange.requests)
+        second = asyncio.create_task(pool.fetch("binance", ETH, deadline=deadline))
+        await until(lambda: pool.status()[0].waiting == 1)
+        waits.set()
+        told = await asyncio.wait_for(asyncio.gather(first, second), 30)
+    assert [type(each) for each in told] == [SourceFailure] * 2
+    assert [each.code for each in told] == [FailureCode.RATE_LIMITED] * 2
+    assert "asked for a rest of" in told[1].detail, told[1].detail
     assert len(exchange.requests) == 1
 
 
@@ -86,6 +95,14 @@ async def test_the_pairs_of_an_exchange_share_one_window_and_wait_for_room_where
         found = [await ask(pool, pair, 5) for pair in (BTC, ETH, SOL, DOGE)]
     assert found == ["quote"] * 4
     assert exchange.at[3] - exchange.at[0] >= 0.99
+
+
+async def test_two_that_ask_from_one_address_keep_to_its_limit_together(exchange: Exchange) -> None:
+    limit, shares = LimitFormat(weight=6, window_s=60), {"binance": 2}
+    async with pool_of(exchange, limit, shares=shares) as one, pool_of(exchange, limit, shares=shares) as two:
+        found = [await ask(pool, pair) for pool in (one, two) for pair in (BTC, ETH, SOL, DOGE)]
+    assert found == ["quote", "quote", "quote", "rate_limited"] * 2
+    assert len(exchange.requests) == 6
 
 
 async def test_what_cannot_be_sent_in_time_is_told_at_once_and_never_sent(exchange: Exchange) -> None:
