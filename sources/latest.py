@@ -7,9 +7,10 @@ from collections import deque
 from core.types import Pair
 from sources.http import Reading
 
+KEEP_MS = 5_000
+"""Readings are kept for so long. A job's moment lies two seconds back at most, and a busy loop may come to it late."""
 HISTORY = 512
-"""Readings kept of each market. A moment lies a second back at most, and no market shows 500 books a second
-for long."""
+"""Readings kept of each market at most: none shows 100 books a second for long."""
 TOLERANCE_MS = 50
 """A reading received so long after the moment still counts as of the moment: clocks and grids are no finer."""
 
@@ -39,6 +40,12 @@ class Track:
                 return reading
         return None
 
+    def prune(self, limit_ms: int) -> None:
+        """Forget what `as_of` does not need for `limit_ms` or later."""
+        readings = self.readings
+        while len(readings) > 1 and readings[1].received_ms <= limit_ms:
+            readings.popleft()
+
 
 class Latest:
     """The streamed readings of every source and pair."""
@@ -55,6 +62,11 @@ class Latest:
         """Forget `track`, where it still is the one."""
         if self._tracks.get((source, pair)) is track:
             del self._tracks[source, pair]
+
+    def prune(self, now_ms: int) -> None:
+        """Forget, of every track, what no moment within `KEEP_MS` of `now_ms` needs."""
+        for track in self._tracks.values():
+            track.prune(now_ms - KEEP_MS)
 
     def as_of(self, source: str, pair: Pair, moment_ms: int) -> Reading | None:
         """What `source` showed for `pair` at `moment_ms`, by our clock at receipt.

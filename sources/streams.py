@@ -31,6 +31,8 @@ from sources.tcp_source import TcpSource
 
 FRESH_MS = 5_000
 """A streamed price that speaks for an earlier time than this before the moment is asked for over HTTP instead."""
+PRUNE_S = 1.0
+"""Between two looks for readings that are too old to be asked for."""
 _ANY_SPREAD_BPS = 20_000
 """No spread is wider. How wide it may be is for each feed to say; here only a crossed book is refused."""
 
@@ -122,7 +124,13 @@ class Streams:
                 for clients in self._clients.values():
                     for client in clients:
                         group.create_task(client.run(), name=f"stream:{client.entry.name}")
-                group.create_task(asyncio.Event().wait())
+                group.create_task(self._prune())
+
+    async def _prune(self) -> None:
+        """By the clock and not with each reading: a pair that went quiet is pruned, too, and reading stays cheap."""
+        while True:
+            await asyncio.sleep(PRUNE_S)
+            self._latest.prune(self._clock.now_ms())
 
     def states(self) -> tuple[StreamState, ...]:
         """How each stream stands."""

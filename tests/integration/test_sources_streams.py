@@ -21,6 +21,7 @@ from simulator import RecordedBody, Simulator
 from simulator.stream_session import StreamSession
 from simulator.streams import DIALECTS
 from sources.http import Reading
+from sources.latest import KEEP_MS
 from sources.simulated import simulator_stream_urls
 from sources.stream_reader import MAX_REPEATS, Trade, Update
 from sources.streams import Streams
@@ -93,7 +94,7 @@ async def test_every_streamed_pair_shows_the_very_market_that_its_venue_showed()
         assert times == [None] * len(times)  # what no longer runs shows nothing
 
 
-async def test_the_price_is_the_one_as_of_the_moment(simulator: Simulator) -> None:
+async def test_the_price_is_the_one_as_of_the_moment_until_that_is_too_long_ago(simulator: Simulator) -> None:
     async with streaming(simulator.stream_urls(), {VENUE: [BTC]}) as streams:
         await until(lambda: shown(streams, VENUE) is not None)
         moment = CLOCK.now_ms()
@@ -107,6 +108,9 @@ async def test_the_price_is_the_one_as_of_the_moment(simulator: Simulator) -> No
         later = shown(streams, VENUE)
         assert later is not None
         assert later.received_ms > again.received_ms
+        # its readings come 20 a second: by their number alone this moment would be kept for 25 s
+        await until(lambda: streams.latest(VENUE, BTC, moment) is None, KEEP_MS / 1000 + 10)
+        assert shown(streams, VENUE) is not None
 
 
 async def test_each_trade_reaches_who_wants_them_numbered_without_a_gap(simulator: Simulator) -> None:

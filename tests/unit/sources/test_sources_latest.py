@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from core.types import Pair
 from sources import Reading, Ticker
-from sources.latest import HISTORY, TOLERANCE_MS, Latest, Line, Track
+from sources.latest import HISTORY, KEEP_MS, TOLERANCE_MS, Latest, Line, Track
 
 BTC, ETH = Pair("BTC/USD"), Pair("ETH/USD")
 
@@ -77,6 +77,15 @@ def test_no_more_than_the_history_is_kept_and_what_fell_out_is_not_guessed() -> 
     assert last_as_of(latest, oldest - TOLERANCE_MS - 1) is None
 
 
+def test_what_is_too_old_for_any_moment_is_forgotten_and_the_newest_stays_however_old() -> None:
+    latest, track = shown(1_000, 2_000, 3_000, 4_000)
+    latest.prune(2_500 + KEEP_MS)
+    assert [each.received_ms for each in track.readings] == [2_000, 3_000, 4_000]
+    latest.prune(1_000_000)
+    assert [each.received_ms for each in track.readings] == [4_000]
+    assert last_as_of(latest, 1_000_000) == 4
+
+
 times = st.lists(st.integers(0, 10_000), min_size=1, max_size=60).map(sorted)
 
 
@@ -85,6 +94,20 @@ def test_it_is_what_a_look_through_all_of_them_finds(received: list[int], moment
     latest, _ = shown(*received)
     before = [number + 1 for number, at in enumerate(received) if at <= moment_ms + TOLERANCE_MS]
     assert last_as_of(latest, moment_ms) == (before[-1] if before else None)
+
+
+@given(times, st.lists(st.integers(0, 12_000), max_size=5), st.integers(0, KEEP_MS))
+def test_whatever_was_pruned_before_no_moment_within_its_reach_is_read_otherwise(
+    received: list[int], pruned_at: list[int], back_ms: int
+) -> None:
+    latest, track = shown(*received)
+    whole, _ = shown(*received)
+    now_ms = 12_000
+    for at in sorted(pruned_at):
+        latest.prune(at)
+    latest.prune(now_ms)
+    assert last_as_of(latest, now_ms - back_ms) == last_as_of(whole, now_ms - back_ms)
+    assert all(each.received_ms > now_ms - KEEP_MS for each in list(track.readings)[1:])
 
 
 @given(times, st.integers(0, 10_000), st.integers(0, 2_000))
