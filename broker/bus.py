@@ -11,6 +11,9 @@ from typing import Protocol
 
 from broker.messages import Message
 
+DRAIN_S = 5.0
+"""How long a cancelled subscription waits for the handlers that run, where nobody says otherwise."""
+
 
 class Topic(StrEnum):
     JOBS = "jobs"  # aggregator to fetchers: Job
@@ -28,8 +31,11 @@ and then dead-letters."""
 
 
 class Subscription(Protocol):
-    async def cancel(self) -> None:
-        """Take no more messages; return once those in hand are handled (drain) or five seconds have passed."""
+    async def cancel(self, within_s: float = DRAIN_S) -> None:
+        """Take no more messages; return once those in hand are handled (drain).
+
+        Handlers that run on after `within_s` are cancelled, and their messages return to the queue.
+        """
         ...
 
 

@@ -8,8 +8,8 @@ import secrets
 from collections.abc import Awaitable
 from typing import Any
 
-from broker.bus import Handler, Topic
-from broker.delivery import DRAIN_S, MAX_DELIVERIES, Outcome, deliver, drain
+from broker.bus import DRAIN_S, Handler, Topic
+from broker.delivery import MAX_DELIVERIES, Outcome, deliver, drain
 from broker.errors import BrokerError, TopologyError
 from broker.keeper import Keeper
 from broker.link import Channel, Link
@@ -52,18 +52,16 @@ class RabbitSubscription:
         """Return once the broker delivers. Raises `TopologyError` or `BrokerUnavailableError`."""
         await self._keeper.start()
 
-    async def cancel(self) -> None:
-        """As `broker.bus.Subscription` promises. Handlers that run on after five seconds are cancelled, and their
-        messages return to the queue."""
+    async def cancel(self, within_s: float = DRAIN_S) -> None:
         if self._cancelled:
             return
         self._cancelled = True
         channel = await self._keeper.release()
         if channel is None:
-            await drain(self._tasks, DRAIN_S)
+            await drain(self._tasks, within_s)
             return
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + DRAIN_S
+        deadline = loop.time() + within_s
         answers = await self._ask(channel.call(channel.raw.basic_cancel, consumer_tag=self._consumer_tag))
         await drain(self._tasks, max(deadline - loop.time(), 0))
         if answers and self._exclusive and channel.is_open:

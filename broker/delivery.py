@@ -14,8 +14,6 @@ from core.logs import Logger
 
 MAX_DELIVERIES = 3
 """A message whose handler failed this often goes to the dead letters."""
-DRAIN_S = 5.0
-"""How long a cancelled subscription waits for the handlers that run."""
 CANCEL_S = 1.0
 """How long a cancelled handler may take to end."""
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 import structlog
 from prometheus_client import CollectorRegistry
 
-from broker.bus import Handler, Topic
-from broker.delivery import DRAIN_S, Outcome, deliver, drain
+from broker.bus import DRAIN_S, Handler, Topic
+from broker.delivery import Outcome, deliver, drain
 from broker.errors import BrokerUnavailableError, UnroutableError
 from broker.messages import Message, encode
 from broker.metrics import BrokerMetrics
@@ -67,9 +67,9 @@ class _Subscription:
     def free(self) -> bool:
         return len(self.tasks) < self.prefetch
 
-    async def cancel(self) -> None:
+    async def cancel(self, within_s: float = DRAIN_S) -> None:
         self._bus.detach(self._queue, self)
-        await drain(self.tasks, DRAIN_S)
+        await drain(self.tasks, within_s)
 
 
 class MemoryBus:

@@ -423,6 +423,13 @@ class FetcherSettings(_Section):
     key_password: SecretStr | None = None
     key_password_file: Path | None = None
     sample_s: float = Field(default=5.0, ge=0, description="between rounds, seconds between samples for hints; 0: none")
+    drain_s: float = Field(
+        default=30.0,
+        ge=0,
+        le=60,
+        description="when it stops, seconds that jobs in hand may take to end, each within its own budget; "
+        "whoever would kill the process should wait a little longer",
+    )
 
 
 class FeedSettings(_Section):

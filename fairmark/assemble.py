@@ -182,6 +182,7 @@ async def run_fetcher(
             changes=changes,
             glance_s=settings.streams.sample_s,
             rules=QUOTES.ordered(settings.validation.quotes),
+            drain_s=own.drain_s,
         )
         await service.run()
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from broker import Bus, Job, Message, Refusal, Rejected, Report, Topic
+from broker import Bus, Job, Message, Refusal, Rejected, Report, Subscription, Topic
 from broker.errors import BrokerError
 from broker.messages import Leave
 from contracts import Signer
@@ -24,7 +24,7 @@ from fetchers.errors import SourcesDownError, StreamsDownError
 from fetchers.evaluate import Rules
 from fetchers.fetch import Fetcher, Observation
 from fetchers.hints import Sampler
-from fetchers.jobs import Chain, JobDesk
+from fetchers.jobs import MAX_BUDGET_MS, Chain, JobDesk
 from fetchers.metrics import FetcherMetrics
 from fetchers.reader import Pool, PoolReader, Streaming
 from fetchers.report_store import ReportStore
@@ -34,8 +34,8 @@ from sources import ChangeTracker, SourceStatus, State
 
 MAX_JOBS = 8
 """Jobs in hand at once; more wait in the queue, where they expire."""
-DRAIN_S = 2.0
-"""How long jobs in hand may take to end when the service stops."""
+STOP_S = 2.0
+"""How long each of what is not a job may take to end when the service stops."""
 LEAVE_S = 1.0
 LEAVE_TTL_MS = 60_000
 """An aggregator that is away for longer learns of a silence from the silence."""
@@ -56,7 +56,8 @@ class FetcherService:
     here. changes: where the streams note all that they show. glance_s: seconds between looks at them, for hints. given:
     conversion rates from elsewhere, where no source makes them: replays only. clock_offsets: by source, how far its
     clock is ahead of ours, in milliseconds. hedge_after: see `fetchers.asks.HedgeAfter`. status: how each source is.
-    rules: over quotes, in the configured order.
+    rules: over quotes, in the configured order. drain_s: seconds that jobs in hand may take to end when the service
+    stops; none takes longer than its own budget.
     Raises `ConfigurationError` when no feed of a group has a source to ask.
     """
 
@@ -87,6 +88,7 @@ class FetcherService:
         changes: ChangeTracker | None = None,
         glance_s: float = 1.0,
         rules: Rules = PIPELINE,
+        drain_s: float = MAX_BUDGET_MS / 1000,
         new_id: Callable[[], str] = lambda: uuid.uuid4().hex,
     ) -> None:
         self.name = name
@@ -149,13 +151,14 @@ class FetcherService:
         )
         self._pairs = {group.name: [feed.pair for feed in group.feeds] for group in groups}
         self._samples = sample_s > 0
+        self._drain_s = drain_s
         self._health: dict[str, dict[str, str]] = {}  # by group, then source: "ok", or its last failure's code
         self._reports = 0
         self._pruning: asyncio.Task[None] | None = None
         self._depend()
 
     async def run(self) -> None:
-        """Serve until cancelled; then finish the jobs in hand, for two seconds at most.
+        """Serve until cancelled; then finish the jobs in hand, for `drain_s` at most. Cancelled again, stop at once.
 
         Raises `ReportStoreError` or `BrokerUnavailableError` when it cannot start.
         """
@@ -177,13 +180,13 @@ class FetcherService:
             raise
         finally:
             self.ops.set_not_ready("stopping")
-            await self._drain(subscription.cancel())
+            await self._drain(subscription)
             await self._fetcher.close()
             if stopped and self._strict:
                 await self._leave()
             if streaming is not None:
                 streaming.cancel()
-                await asyncio.wait([streaming], timeout=DRAIN_S)
+                await asyncio.wait([streaming], timeout=STOP_S)
 
     async def _leave(self) -> None:
         """Tell the aggregators that this instance stops, so that nobody waits for it."""
@@ -211,14 +214,15 @@ class FetcherService:
         except Exception:  # noqa: BLE001 - without streams there are still requests
             self._log.exception("streams_failed_inside")
 
-    async def _drain(self, cancelling: Coroutine[object, object, None]) -> None:
+    async def _drain(self, subscription: Subscription) -> None:
+        """Let the jobs in hand end: each does by the end of its budget. What is cut off goes to another instance."""
         try:
-            async with asyncio.timeout(DRAIN_S):
-                await cancelling
+            async with asyncio.timeout(self._drain_s + 2 * STOP_S):
+                await subscription.cancel(self._drain_s)
         except (TimeoutError, BrokerError) as error:
             self._log.warning("not_drained", detail=f"{type(error).__name__}: {error}")
         if self._pruning is not None:
-            await asyncio.wait([self._pruning], timeout=DRAIN_S)
+            await asyncio.wait([self._pruning], timeout=STOP_S)
 
     async def _on_message(self, message: Message) -> None:
         if not isinstance(message, Job):

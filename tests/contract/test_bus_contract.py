@@ -303,6 +303,27 @@ async def test_cancel_waits_for_the_message_in_hand_and_takes_no_more(world):
     assert await inbox.ids(1) == ["waiting"]
 
 
+async def test_what_is_not_handled_within_the_time_to_drain_is_cut_off_and_returns_to_the_queue(world):
+    started, cut_off = asyncio.Event(), asyncio.Event()
+
+    async def endless(_: Job) -> None:
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cut_off.set()
+
+    subscription = await world.bus.subscribe(Topic.JOBS, "a", endless)
+    await world.bus.publish(Topic.JOBS, job("long"))
+    await started.wait()
+    async with asyncio.timeout(30):
+        await subscription.cancel(0.05)
+    assert cut_off.is_set()
+    inbox = Inbox()
+    await world.bus.subscribe(Topic.JOBS, "a", inbox)
+    assert await inbox.ids(1) == ["long"]
+
+
 async def test_a_handler_may_publish(world):
     inbox = Inbox()
 

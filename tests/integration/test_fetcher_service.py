@@ -40,6 +40,7 @@ from tests.support.fetchers import (
     FakeChain,
     FakePool,
     MemoryReportStore,
+    Slow,
     catalogue,
     group,
 )
@@ -228,6 +229,28 @@ async def test_jobs_in_hand_are_finished_when_the_service_stops() -> None:
             await bus.publish(Topic.JOBS, job(budget_ms=500))
             await asyncio.sleep(0.05)
         assert [type(answer) for answer in heard.answers] == [Report]
+
+
+async def test_a_job_in_hand_has_its_own_budget_to_end_when_the_service_stops() -> None:
+    async with listening() as (bus, heard):
+        slow = FakePool({(name, "BTC/USD"): Slow(f"7000{n}", 5.5) for n, name in enumerate("abc")})
+        async with running(service(bus, pool=slow)):
+            await bus.publish(Topic.JOBS, job(budget_ms=30_000))
+            await until(lambda: slow.asked)
+        assert [type(answer) for answer in heard.answers] == [Report]
+
+
+async def test_a_job_that_outlasts_the_time_to_drain_is_left_to_another_instance() -> None:
+    async with listening() as (bus, heard):
+        hung = FakePool({(name, "BTC/USD"): None for name in "abc"})
+        async with running(service(bus, pool=hung, drain_s=0.1)):
+            await bus.publish(Topic.JOBS, job(budget_ms=30_000))
+            await until(lambda: hung.asked)
+        assert not heard.answers
+        async with running(service(bus, instance="two")):
+            await heard.until(lambda: len(heard.answers) == 1)
+    assert isinstance(heard.answers[0], Report)
+    assert heard.answers[0].instance == "two"
 
 
 async def test_an_aggregator_that_is_gone_does_not_stop_the_fetcher() -> None:
