@@ -128,6 +128,7 @@ class FeedAnswer(Struct, frozen=True, kw_only=True):
     state: degraded where fewer reporters, or fewer sources behind the middle one of them, than the feed wants;
     confidence: the lesser part of both, 0 to 1. sources: different ones behind all included reports. held: the
     contract's breaker keeps the standing answer, by this rule (`aggregator.validation.feeds`), for the reason why_held.
+    confirmed: it is as far as why_held says, and stands all the same: it confirms the candidate that waited.
     """
 
     price: Decimal
@@ -140,6 +141,7 @@ class FeedAnswer(Struct, frozen=True, kw_only=True):
     sources: int = 0
     held: str = ""
     why_held: str = ""
+    confirmed: bool = False
 
 
 class AttemptRecord(Struct, frozen=True, kw_only=True):

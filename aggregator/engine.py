@@ -31,6 +31,7 @@ from aggregator.running import (
     report_record,
     silent,
     verdicts_so_far,
+    with_confirmed,
 )
 from aggregator.states import State
 from aggregator.validation import (
@@ -362,10 +363,11 @@ class Engine:
         # the contract takes a round only on top of the one it was signed for, so this is its number
         round_ = known.round + 1
         self._learnt(replace(known, last_moment=running.record.moment, round=round_))
-        detail = ""
+        detail, answers = "", running.record.answers
         try:
             with self._timed(running, "read_back"):
-                detail = difference(await self.read(), round_, validation)
+                reading = await self.read()
+                detail, answers = difference(reading, round_, validation), with_confirmed(reading, round_, answers)
         except ContractError as error:
             detail = f"accepted, but the answers could not be read back: {error}"
         if detail:
@@ -375,6 +377,7 @@ class Engine:
             State.ACCEPTED,
             round=round_,
             detail=detail,
+            answers=answers,
             ended_ms=self._clock.now_ms(),
         )
 

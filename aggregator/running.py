@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from aggregator.attempts import AttemptRecord, FailureReason, ReportRecord, Verdict
+import msgspec
+
+from aggregator.attempts import AttemptRecord, FailureReason, FeedAnswer, ReportRecord, Verdict
 from aggregator.collection import Collection
 from aggregator.edges import Flight
 from aggregator.errors import AttemptFailedError, KeyInUseError, StoreUnavailableError
@@ -22,7 +25,7 @@ from contracts.errors import (
     TransactionFailedError,
 )
 from contracts.readings import GroupReading
-from core.types import Group
+from core.types import Group, Pair
 
 _REASONS: tuple[tuple[type[Exception], FailureReason], ...] = (
     (UnroutableError, FailureReason.UNROUTABLE),
@@ -148,3 +151,14 @@ def difference(reading: GroupReading, round_: int, validation: Validation) -> st
         if theirs is None or theirs.price != ours.price:
             return f"the chain's answer for {pair} is {theirs.price if theirs else None}, ours {ours.price}"
     return ""
+
+
+def with_confirmed(reading: GroupReading, round_: int, answers: Mapping[Pair, FeedAnswer]) -> dict[Pair, FeedAnswer]:
+    """The answers, those beyond a limit that the contract took in this round no longer as held: only it knows whether a
+    candidate waited that they confirm."""
+    return {
+        pair: msgspec.structs.replace(ours, held="", confirmed=True)
+        if ours.held and (theirs := reading.answers.get(pair)) is not None and theirs.round == round_
+        else ours
+        for pair, ours in answers.items()
+    }

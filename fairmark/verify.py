@@ -9,7 +9,7 @@ The node itself is believed: ask one of your own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import islice, product
 
 from msgspec import Struct
@@ -24,15 +24,15 @@ from contracts.errors import (
     InvalidSignatureError,
     MalformedEvidenceError,
     MalformedReportError,
-    RpcRejectedError,
 )
 from contracts.evidence import NO_EVIDENCE
-from contracts.readings import Answer, GroupState
+from contracts.readings import GroupState
 from contracts.report import DOMAIN_NAMES, NO_MEDIAN, bytes32, recover_reporter
 from contracts.rpc import Rpc
 from core.breaker import beyond
 from core.median import BPS, from_scaled, lower_median, to_scaled
 from core.types import Pair, SignedReport
+from fairmark.around import Accepted, Around, Stood, accepted, around
 from fairmark.evidence_file import EvidenceFile, EvidenceFileError
 
 MOST_CHOICES = 256
@@ -119,19 +119,19 @@ async def verify(evidence: EvidenceFile, pair: Pair, rpc_url: str, *, timeout_s:
 async def _verify(look: _Look, pair: Pair, index: int) -> Verified:
     record, feed = look.record, look.evidence.feeds[index]
     await _contract(look)
-    block, taken = await _event(look)
-    state = await _state(look, block)
+    event = await _event(look)
     included = _included(record)
+    state = await _state(look, event, {one.signed.group_hash.lower() for one in included})
     signed = _signatures(look, included, state)
     _roots(look, included)
     await _payload(look, included, state)
     await _kept(look, included)
-    before = await _answer(look, pair, None if block is None else block - 1)
-    after = await _answer(look, pair, block)
+    before, after = Around(None, None) if event is None else await around(look.client, record.group, pair, index, event)
     standing = before.value if before is not None else _told_standing(included, pair, index, feed.decimals)
     medians = _medians(look, signed, index, standing, state)
     far = _far(look, [value for one in signed if (value := _observed(one, index, standing))], index, before, state)
-    _agreement(look, pair, index, medians, after, None if taken is None else bool(taken >> index & 1), far)
+    taken = None if event is None else bool((event.written | event.attested) >> index & 1)
+    _agreement(look, pair, index, medians, after, taken, far)
     return Verified(
         pair=pair,
         round=record.round or 0,
@@ -155,39 +155,45 @@ async def _contract(look: _Look) -> None:
     look.note("the contract stands there, of that mode", (name, domain_chain, contract.lower()) == wanted, name)
 
 
-async def _event(look: _Look) -> tuple[int | None, int | None]:
-    """The block that has the round, by the contract's own event, and the bits of the feeds it wrote or attested."""
+async def _event(look: _Look) -> Accepted | None:
+    """The round by the contract's own event."""
     record, what = look.record, f"round {look.record.round} is on chain"
     receipt = (
         await look.client.rpc.call("eth_getTransactionReceipt", record.transaction) if record.transaction else None
     )
     if receipt is None:
         look.note(what, False, f"the node has no transaction {record.transaction}")
-        return None, None
-    topics = [look.client.abi.topic("RoundAccepted"), "0x" + bytes32(record.group).hex(), f"0x{record.round:064x}"]
-    block = int(receipt["blockNumber"], 16)
-    for log in receipt["logs"]:
-        if log["address"].lower() == look.evidence.contract.lower() and [t.lower() for t in log["topics"]] == topics:
-            moment, written, attested = (int(log["data"][at : at + 64], 16) for at in (2, 66, 130))
-            look.note(what, moment == record.moment, f"block {block}, moment {moment}, by {record.transaction}")
-            return block, written | attested
+        return None
+    for event in accepted(look.client, record.group, receipt["logs"]):
+        if event.round == record.round:
+            told = f"block {event.block}, moment {event.moment}, by {record.transaction}"
+            look.note(what, event.moment == record.moment, told)
+            return event
     look.note(what, False, f"transaction {record.transaction} has no such event of {look.evidence.contract}")
-    return None, None
-
-
-async def _state(look: _Look, block: int | None) -> GroupState | None:
-    """The group as it stood after the round, or, where the node keeps no old states, as it stands."""
-    for at in [hex(block), "latest"] if block is not None else ["latest"]:
-        try:
-            state = await look.client.group_state(look.record.group, at)
-        except (RpcRejectedError, ContractError) as error:
-            reason = str(error)
-            continue
-        pairs = tuple(feed.pair for feed in look.evidence.feeds)
-        look.note("the group has the file's feeds", tuple(feed.pair for feed in state.feeds) == pairs, f"at {at}")
-        return state
-    look.note("the group can be read", None, reason)
     return None
+
+
+async def _state(look: _Look, event: Accepted | None, hashes: Collection[str]) -> GroupState | None:
+    """The group that the reports, which carry `hashes`, were signed for: as it stood after the round, or before its
+    block where it was changed in that; or, where the node keeps no old states, as it stands."""
+    blocks = [] if event is None else [hex(event.block), hex(event.block - 1)]
+    for tried in (blocks, ["latest"]):
+        states = [(at, state) for at in tried if (state := await _group(look, at)) is not None]
+        right = [one for one in states if one[1].group_hash.lower() in hashes]
+        if right or (states and (tried is blocks or not blocks)):
+            at, state = (right or states)[0]
+            pairs = tuple(feed.pair for feed in look.evidence.feeds)
+            look.note("the group has the file's feeds", tuple(feed.pair for feed in state.feeds) == pairs, f"at {at}")
+            return state
+    look.note("the group can be read", None, "the node keeps no state of that block, and the group has changed since")
+    return None
+
+
+async def _group(look: _Look, at: str) -> GroupState | None:
+    try:
+        return await look.client.group_state(look.record.group, at)
+    except ContractError:
+        return None
 
 
 def _included(record: AttemptRecord) -> list[ReportRecord]:
@@ -286,15 +292,6 @@ async def _kept(look: _Look, included: Sequence[ReportRecord]) -> None:
         look.note(what, True)
 
 
-async def _answer(look: _Look, pair: Pair, block: int | None) -> Answer | None:
-    if block is None:
-        return None
-    try:
-        return (await look.client.read_group(look.record.group, hex(block))).answers.get(pair)
-    except (RpcRejectedError, ContractError):
-        return None
-
-
 def _told_standing(included: Sequence[ReportRecord], pair: Pair, index: int, decimals: int) -> int:
     """What stood before the round, by the signed word of one who called it unchanged; 0 where nobody did."""
     told = [one.answers[pair] for one in included if one.signed.unchanged >> index & 1 and pair in one.answers]
@@ -347,16 +344,15 @@ def _left_out(look: _Look, state: GroupState | None) -> list[tuple[str, SignedRe
     return found
 
 
-def _far(
-    look: _Look, values: Sequence[int], index: int, before: Answer | None, state: GroupState | None
-) -> bool | None:
-    """Whether the feed's limits hold such an answer back until another confirms it; None where that is not known."""
-    if state is None or not values or (before is None and look.record.round != 1):
+def _far(look: _Look, values: Sequence[int], index: int, before: Stood | None, state: GroupState | None) -> bool | None:
+    """Whether such an answer is beyond the feed's limits, so that it only stands if it confirms one before it; None
+    where that is not known."""
+    if state is None or not values or before is None:
         return None
     feed, median = state.feeds[index], lower_median(values)
     if feed.max_spread_bps and (max(values) - min(values)) * BPS // median > feed.max_spread_bps:
         return True
-    return before is not None and beyond(
+    return beyond(
         median,
         before.value,
         elapsed_ms=look.record.moment - before.observed_ms,
@@ -366,7 +362,7 @@ def _far(
 
 
 def _agreement(
-    look: _Look, pair: Pair, index: int, medians: Medians, after: Answer | None, taken: bool | None, far: bool | None
+    look: _Look, pair: Pair, index: int, medians: Medians, after: Stood | None, taken: bool | None, far: bool | None
 ) -> None:
     """taken: whether the contract wrote or attested the feed's answer, by its event; None where that is not there. far:
     see `_far`."""
@@ -381,16 +377,20 @@ def _agreement(
     decimals = next(feed.decimals for feed in look.evidence.feeds if feed.pair == pair)
     ours = from_scaled(medians.submitted, decimals)
     look.note("the lower median of the submitted reports is the recorded answer", ours == said.price, f"{ours:f}")
-    what = "the contract's answer after the round is that median"
-    if far is not None and far is not bool(said.held):
+    if far is not None and far is not bool(said.held or said.confirmed):
         told = "it is" if far else "it is not"
         look.note("the file says rightly whether it is beyond the feed's limits", False, told)
+    what = "the contract's answer after the round is that median"
+    if said.confirmed:
+        what += f", which confirms the one that waited ({said.why_held})"
     if after is None:
         look.note(what, None, "the node keeps no state of that block; ask one that does")
-    elif after.value == medians.submitted:
-        look.note(what, True, f"{after.price:f}")
+        return
+    stands = f"{from_scaled(after.value, decimals):f}"
+    if after.value == medians.submitted:
+        look.note(what, True, stands)
     elif said.held:
         what = f"the contract holds it back ({said.held}): {said.why_held}"
-        look.note(what, taken is False, f"{after.price:f} stands")
+        look.note(what, taken is False, f"{stands} stands" if after.value else "none stands")
     else:
-        look.note(what, False, f"it is {after.price:f}")
+        look.note(what, False, f"it is {stands}")

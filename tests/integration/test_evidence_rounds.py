@@ -45,6 +45,12 @@ class World:
     pools: list[FakePool]
     bus: MemoryBus
     http: httpx.AsyncClient
+    clock: SystemClock
+
+    async def later(self, seconds: int) -> None:
+        """Move every clock on, the chain's too."""
+        self.clock.offset_ms += seconds * 1000
+        await self.client.rpc.call("evm_increaseTime", seconds)
 
     async def refresh(self) -> dict[str, Any]:
         answer = await self.http.post("/v1/groups/majors/refresh")
@@ -68,10 +74,10 @@ class World:
         return bool(yes)
 
 
-def prices(last: str) -> FakePool:
+def prices(last: str, clock: SystemClock) -> FakePool:
     told = {("kraken", "BTC/USD"): last, ("gemini", "BTC/USD"): last}
     told |= {("binance", "BTC/USDT"): "70070.25", ("okx", "BTC/USDT"): "70071"}
-    return FakePool({**told, ("kraken", "USDT/USD"): "0.999", ("okx", "USDT/USD"): "0.9992"}, SystemClock().now_ms)
+    return FakePool({**told, ("kraken", "USDT/USD"): "0.999", ("okx", "USDT/USD"): "0.9992"}, clock.now_ms)
 
 
 @pytest.fixture
@@ -93,7 +99,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         clients = [await OracleClient.connect(node.url, record, Mode.TEST) for _ in range(2)]
         for client in clients:
             stack.push_async_callback(client.close)
-        pools = [prices(f"7000{number}.125") for number in range(4)]
+        pools = [prices(f"7000{number}.125", clock) for number in range(4)]
         fetchers = [
             FetcherService(
                 name=name,
@@ -136,7 +142,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
             await until(lambda: ops.ready and all(one.ops.ready for one in fetchers))
             transport, headers = httpx.ASGITransport(aggregator.app), {"authorization": "Bearer t"}
             async with httpx.AsyncClient(transport=transport, base_url="http://a", headers=headers) as http:
-                yield World(clients[0], pools, bus, http)
+                yield World(clients[0], pools, bus, http, clock)
         finally:
             for task in tasks:
                 task.cancel()
@@ -196,7 +202,10 @@ async def test_what_stands_unchanged_is_attested_and_what_moved_is_written(world
     assert all([await world.verified(evidence, one) for one in evidence["quotes"]])
 
     for pool in world.pools:
-        pool.answers |= prices("70009.5").answers | {("binance", "BTC/USDT"): "70090", ("okx", "BTC/USDT"): "70090"}
+        pool.answers |= prices("70009.5", world.clock).answers | {
+            ("binance", "BTC/USDT"): "70090",
+            ("okx", "BTC/USDT"): "70090",
+        }
     third = await world.refresh()
     moved = (await world.client.read_group("majors")).answers[BTC]
     assert (moved.round, moved.observed_ms, third["answers"][BTC]["attested"]) == (3, third["moment"], False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -11,20 +12,23 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
-from aggregator.attempts import Verdict
+from aggregator.attempts import AttemptRecord, Cause, FeedAnswer, ReportRecord, Verdict
+from aggregator.states import State
 from broker.bus import Topic
 from broker.messages import Message, Report
 from contracts.evidence import Statement
-from contracts.report import sign_report
+from contracts.report import in_signer_order, median_hints, recover_reporter, sign_report
 from core import codec
+from core.median import from_scaled
 from core.types import Mode
 from fairmark.cli import ask, verifying  # noqa: F401 - importing registers the commands
 from fairmark.cli.app import app
-from fairmark.evidence_file import EvidenceFile, EvidenceFileError, evidence_of, read, write
+from fairmark.evidence_file import EvidenceFile, EvidenceFileError, FeedPlace, evidence_of, read, write
 from fairmark.verify import Verified, verify
 from tests.integration.test_evidence_rounds import BTC, MAJORS, REPORTERS, World
 from tests.integration.test_evidence_rounds import world as world  # noqa: PLC0414 - the fixture
 from tests.support.fetchers import Slow
+from tests.support.submission import RELAYERS, Hand, anvil, hand
 
 pytestmark = pytest.mark.needs_anvil
 
@@ -178,6 +182,137 @@ async def test_an_answer_that_waits_to_be_confirmed_is_verified_and_not_called_t
     plain = msgspec.structs.replace(evidence.record.answers[BTC], held="")
     lie = await checked(world, _with(evidence, answers={BTC: plain}))
     assert "the file says rightly whether it is beyond the feed's limits" in failed(lie)
+
+
+async def test_an_answer_that_confirms_the_one_that_waited_is_told_from_a_held_one(
+    world: World, tmp_path: Path
+) -> None:
+    await world.refresh()
+    for pool in world.pools:
+        for market in pool.answers:
+            pool.answers[market] = "140000" if market[1] != "USDT/USD" else "1"
+    held = await saved(world, tmp_path)
+    await world.later(31)
+    confirmed = await saved(world, tmp_path)
+    told = [
+        (one.held, one.confirmed, one.why_held) for one in (held.record.answers[BTC], confirmed.record.answers[BTC])
+    ]
+    assert told == [("deviation", False, told[0][2]), ("", True, told[1][2])]
+    assert "bps from the standing 70000." in told[1][2]
+    for evidence in (held, confirmed):
+        result = await checked(world, evidence)
+        assert (failed(result), result.medians.submitted) == ([], 14 * 10**12)
+    assert result.answer == 14 * 10**12
+    assert result.checks[-1].what.startswith("the contract's answer after the round is that median, which confirms")
+    for lie in ({"confirmed": False}, {"confirmed": False, "held": "deviation"}):
+        other = msgspec.structs.replace(confirmed.record.answers[BTC], **lie)
+        result = await checked(world, _with(confirmed, answers={BTC: other}))
+        assert ("the file says rightly whether it is beyond the feed's limits" in failed(result)) is (len(lie) == 1)
+    other = msgspec.structs.replace(held.record.answers[BTC], held="", confirmed=True)
+    assert failed(await checked(world, _with(held, answers={BTC: other}))) == [
+        "the contract's answer after the round is that median, which confirms the one that waited "
+        f"({held.record.answers[BTC].why_held})"
+    ]
+
+
+async def test_rounds_that_share_a_block_are_each_verified_by_what_stood_between_them(tmp_path: Path) -> None:
+    """The second calls the first's answer unchanged, the third is far from the block before and near the second."""
+    async with contextlib.AsyncExitStack() as stack:
+        node = await stack.enter_async_context(anvil())
+        one = await hand(stack, node, tmp_path)
+        sender = one.client.sender(RELAYERS[0])
+        base = 10**12
+        first = await one.flight(base, late_ms=5_000)
+        await one.client.wait_receipt(await one.client.submit(first.calldata, sender), 10)
+        standing = await one.client.group_state("majors")
+        await node.stop_mining()
+        found = []
+        previous, limit = first.moment, standing.feeds[0].limit_bps
+        assert limit == 1_000
+        told: list[list[int]] = [[base * 108 // 100] * 3, [0, 0, base * 109 // 100], [base * 116 // 100] * 3]
+        for number, prices in enumerate(told):
+            moment = previous + 1_000
+            reports = in_signer_order(
+                {
+                    by.address: sign_report(
+                        by,
+                        one.client.domain,
+                        group="majors",
+                        group_hash=standing.group_hash,
+                        previous_moment=previous,
+                        moment=moment,
+                        prices=(price,),
+                        unchanged=0 if price else 1,
+                    )
+                    for by, price in zip(REPORTERS[:3], prices, strict=True)
+                }
+            )
+            before = (told[number - 1][0],) if number else (base,)
+            hints = median_hints(reports, standing.feeds, before)
+            calldata = one.client.build_submission("majors", reports, hints)
+            found.append((moment, previous, reports, hints, await one.client.submit(calldata, sender, gas=1_000_000)))
+            previous = moment
+        await node.mine()
+        blocks = {(await one.client.wait_receipt(each[-1], 10)).block_number for each in found}
+        assert len(blocks) == 1
+        answers = [base * 108 // 100, base * 108 // 100, base * 116 // 100]
+        for number, (each, answer) in enumerate(zip(found, answers, strict=True)):
+            evidence = _by_hand(one, number + 2, answer, *each)
+            result = await verify(evidence, BTC, node.url)
+            assert (failed(result), result.answer, result.medians.submitted) == ([], answer, answer), number
+            assert [check.passed for check in result.checks].count(None) == 1  # of quotes, which nobody gave
+            lie = evidence.record.answers[BTC]
+            other = msgspec.structs.replace(lie, price=lie.price + 1)
+            assert failed(await verify(_with(evidence, answers={BTC: other}), BTC, node.url))
+
+
+def _by_hand(
+    one: Hand, round_: int, answer: int, moment: int, previous: int, reports: Any, hints: bytes, transaction: str
+) -> EvidenceFile:
+    """A round's file as an aggregator would have it."""
+    by_address = {recover_reporter(one.client.domain, signed): signed for signed in reports}
+    record = AttemptRecord(
+        id=f"a{round_}",
+        deployment=one.client.deployment.id,
+        mode=Mode.TEST,
+        group="majors",
+        cause=Cause.REQUEST,
+        state=State.ACCEPTED,
+        started_ms=moment,
+        moment=moment,
+        previous_moment=previous,
+        round=round_,
+        transaction=transaction,
+        hints="0x" + hints.hex(),
+        answers={
+            BTC: FeedAnswer(price=from_scaled(answer, 8), contributors=3, spread_bps=0, reporter=next(iter(by_address)))
+        },
+        reports=tuple(
+            ReportRecord(
+                verdict=Verdict.INCLUDED,
+                code=None,
+                detail="",
+                signer=address.lower(),
+                fetcher="fetcher",
+                instance="one",
+                arrived_ms=1,
+                elapsed_ms=1,
+                signed=signed,
+                answers={},
+                quotes=(),
+                failures=(),
+            )
+            for address, signed in by_address.items()
+        ),
+    )
+    return EvidenceFile(
+        fairmark_evidence=1,
+        mode=Mode.TEST,
+        chain_id=one.client.deployment.chain_id,
+        contract=one.client.deployment.address,
+        feeds=(FeedPlace(pair=BTC, decimals=8),),
+        record=record,
+    )
 
 
 async def test_the_median_is_shown_with_and_without_the_reports_that_were_left_out(
