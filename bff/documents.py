@@ -7,7 +7,7 @@ from enum import StrEnum
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from core.problems import ProblemDocument
-from core.types import Mode
+from core.types import Aggregate, Mode
 
 _PRICE: dict[str, JsonValue] = {
     "pair": "BTC/USD",
@@ -37,6 +37,8 @@ _FEED: dict[str, JsonValue] = {
     "stale_after_seconds": 120,
     "deviation_bps": 50,
     "min_contributors": 3,
+    "aggregate": "median",
+    "trust": {},
     "description": "",
 }
 _DEPLOYMENT: dict[str, JsonValue] = {"chain_id": 31337, "contract": "0x5FbDB2315678afecb367f032d93F642f64180aa3"}
@@ -165,6 +167,8 @@ class FeedDocument(_Document):
     stale_after_seconds: float = Field(description="an answer older than this is stale")
     deviation_bps: int = Field(description="movement that calls for a round before the heartbeat")
     min_contributors: int = Field(description="fewest reporters with a price")
+    aggregate: Aggregate = Field(description="how a reporter draws its price from its sources' quotes")
+    trust: dict[str, str] = Field(description="by source, what it weighs where the aggregate is trust; others weigh 1")
     description: str
 
 

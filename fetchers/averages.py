@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from core.median import lower_median, weighted_lower_median
-from core.types import Aggregate, Feed
+from core.types import Aggregate, Feed, Quote
 from fetchers.rules import Accepted
 
 MAX_WEIGHT = 4
@@ -23,20 +23,20 @@ def answer_of(accepted: Sequence[Accepted], feed: Feed) -> Decimal:
     values = [each.converted.price for each in accepted]
     if feed.aggregate is Aggregate.MEDIAN:
         return lower_median(values)
-    return weighted_lower_median(values, weights(accepted, feed))
+    return weighted_lower_median(values, weights([each.quote for each in accepted], feed))
 
 
-def weights(accepted: Sequence[Accepted], feed: Feed) -> list[Decimal]:
+def weights(quotes: Sequence[Quote], feed: Feed) -> list[Decimal]:
     """What each quote weighs, above zero, and at most `MAX_WEIGHT` times the lower middle one.
 
     By trust: as declared for its source, 1 where nothing is. By volume: as its source tells it, in the pair's base
     currency; a source that tells none weighs what the least does of those that tell, and where none tells all weigh 1.
     """
     if feed.aggregate is Aggregate.TRUST:
-        found = [feed.trust.get(each.quote.source, Decimal(1)) for each in accepted]
+        found = [feed.trust.get(quote.source, Decimal(1)) for quote in quotes]
     else:
-        told = [each.quote.volume for each in accepted if each.quote.volume]
+        told = [quote.volume for quote in quotes if quote.volume]
         least = min(told, default=Decimal(1))
-        found = [each.quote.volume or least for each in accepted]
+        found = [quote.volume or least for quote in quotes]
     most = lower_median(found) * MAX_WEIGHT
     return [min(weight, most) for weight in found]

@@ -37,6 +37,8 @@ def _feeds(catalogue: Catalogue, deployment: Deployment, mode: Mode) -> Feeds:
                 stale_after_seconds=listed.stale_after_ms / 1000,
                 deviation_bps=listed.feed.deviation_bps,
                 min_contributors=listed.feed.min_contributors,
+                aggregate=listed.feed.aggregate,
+                trust={source: f"{weight:f}" for source, weight in listed.feed.trust.items()},
                 description=listed.feed.description,
             )
             for listed in catalogue.listed

@@ -114,7 +114,8 @@ def explain(
     else:
         from contracts.report import Domain
         from core.types import Mode
-        from fairmark.cli.derivation import derivation
+        from fairmark.cli.derivation import derivation, drawn
 
         domain = Domain(Mode(published["mode"]), published["chain_id"], published["contract"])
-        console.print(derivation(record, Pair(wanted), domain, feeds[wanted]["index"]), highlight=False)
+        tree = derivation(record, Pair(wanted), domain, feeds[wanted]["index"], drawn(published["feeds"]))
+        console.print(tree, highlight=False)

@@ -25,19 +25,26 @@ from contracts.report import Domain, recover_reporter
 from core import codec
 from core.currency import DOLLARS, ConversionGraph, Rate
 from core.errors import ConversionError
-from core.median import lower_median, to_scaled
-from core.types import Pair, SignedReport
+from core.median import lower_median, to_scaled, weighted_lower_median
+from core.types import Aggregate, Feed, Pair, Quote, SignedReport
 from fairmark.cli.verdicts import quote_rules, report_rules
+from fetchers.averages import weights
 
 _BAD = "[red]"
+NO_FEEDS: Mapping[Pair, Feed] = {}
 _COLOURS = {"included": "green", "left_out": "yellow", "rejected": "red"}
 
 
 class Median(Struct, frozen=True, kw_only=True):
-    """A lower median and what it was taken of. prices: in one currency, by the quote's index. chosen: whose it is."""
+    """A lower median and what it was taken of. prices: in one currency, by the quote's index. chosen: whose it is.
+
+    weights: by the quote's index, where it is a weighted one; by: what they go by.
+    """
 
     prices: Mapping[int, Decimal]
     chosen: int
+    weights: Mapping[int, Decimal] = {}
+    by: Aggregate = Aggregate.MEDIAN
 
     @property
     def value(self) -> Decimal:
@@ -51,25 +58,40 @@ class Steps(Struct, frozen=True, kw_only=True):
     rates: Mapping[str, Median] = {}
 
 
+def drawn(published: Sequence[Mapping[str, Any]]) -> dict[Pair, Feed]:
+    """How each feed's answer is drawn, by what `GET /v1/feeds` says."""
+    return {
+        (pair := Pair(feed["pair"])): Feed(
+            pair=pair,
+            aggregate=Aggregate(feed["aggregate"]),
+            trust={source: Decimal(weight) for source, weight in feed["trust"].items()},
+        )
+        for feed in published
+    }
+
+
 def steps(
     quotes: Sequence[Mapping[str, Any]],
     pair: Pair,
     answers: Mapping[str, str],
     observed: Mapping[str, Sequence[int]] | None = None,
+    feeds: Mapping[Pair, Feed] = NO_FEEDS,
 ) -> Steps:
-    """Derive them for `pair` from a report's quotes. observed: the indexes that counted for each feed or rate.
+    """Derive them for `pair` from a report's quotes. observed: the indexes that counted for each feed or rate. feeds:
+    those whose answers are drawn by a rule of their own.
 
     Whatever does not lead to the report's own signed answers, to their last decimal, is left out.
     """
     graph = ConversionGraph(DOLLARS)
     rates: dict[Pair, Rate] = {}
     medians: dict[Pair, Median] = {}
+    by_feed = {leg: feeds.get(leg, Feed(pair=leg)) for leg in (pair, *graph.edges)}
     for currency in sorted(graph.convertible(pair.quote), key=graph.rank):
         leg = Pair.of(currency, pair.quote)
-        if currency != pair.base and (median := _median(quotes, leg, graph, rates, observed)):
+        if currency != pair.base and (median := _median(quotes, by_feed[leg], graph, rates, observed)):
             medians[leg] = median
             rates[leg] = Rate(pair=leg, value=median.value, as_of_ms=0)
-    price = _median(quotes, pair, graph, rates, observed)
+    price = _median(quotes, by_feed[pair], graph, rates, observed)
     if price is not None and not _is(price.value, answers.get(pair)):
         price = None
     sure = {leg: rate for leg, rate in medians.items() if price is not None or _is(rate.value, answers.get(leg))}
@@ -85,18 +107,24 @@ def _is(derived: Decimal, said: str | None) -> bool:
 
 def _median(
     quotes: Sequence[Mapping[str, Any]],
-    pair: Pair,
+    feed: Feed,
     graph: ConversionGraph,
     rates: Mapping[Pair, Rate],
     observed: Mapping[str, Sequence[int]] | None,
 ) -> Median | None:
-    prices = _converted(quotes, pair, graph, rates)
+    prices = _converted(quotes, feed.pair, graph, rates)
     if observed:
-        prices = {index: price for index, price in prices.items() if index in observed.get(pair, ())}
+        prices = {index: price for index, price in prices.items() if index in observed.get(feed.pair, ())}
     if not prices:
         return None
-    value = lower_median(list(prices.values()))
-    return Median(prices=prices, chosen=next(index for index, price in prices.items() if price == value))
+    values, weighed = list(prices.values()), {}
+    if feed.aggregate is Aggregate.MEDIAN:
+        value = lower_median(values)
+    else:
+        found = weights([codec.convert(quotes[index], Quote) for index in prices], feed)
+        value, weighed = weighted_lower_median(values, found), dict(zip(prices, found, strict=True))
+    chosen = next(index for index, price in prices.items() if price == value)
+    return Median(prices=prices, chosen=chosen, weights=weighed, by=feed.aggregate)
 
 
 def _converted(
@@ -115,10 +143,17 @@ def _converted(
     return found
 
 
-def derivation(record: dict[str, Any], pair: Pair, domain: Domain | None = None, index: int | None = None) -> Tree:
+def derivation(
+    record: dict[str, Any],
+    pair: Pair,
+    domain: Domain | None = None,
+    index: int | None = None,
+    feeds: Mapping[Pair, Feed] = NO_FEEDS,
+) -> Tree:
     """The attempt `record` (as the BFF serves it) as a tree, for one feed and the conversion rates it used.
 
-    domain: of the contract, so that signatures can be checked. index: the feed's place in the group's reports.
+    domain: of the contract, so that signatures can be checked. index: the feed's place in the group's reports. feeds:
+    how the answers of each are drawn; by the lower median where it is not there.
     """
     root = Tree(_head(record, pair))
     root.add(_chain(record))
@@ -129,7 +164,7 @@ def derivation(record: dict[str, Any], pair: Pair, domain: Domain | None = None,
         root.add(line)
     reports = root.add(f"reports ({len(record['reports'])})")
     for report in record["reports"]:
-        _report(reports, report, pair, record, domain, index)
+        _report(reports, report, pair, record, domain, index, feeds)
     for refusal in record["refusals"]:
         branch = reports.add(
             f"{_BAD}{escape(refusal['fetcher'])} did not sign[/]: {refusal['code']}, {escape(refusal['detail'])}"
@@ -159,7 +194,11 @@ def _head(record: dict[str, Any], pair: Pair) -> str:
 def _standing(answer: dict[str, Any]) -> str:
     """What stands behind the answer, and whether the contract lets it stand."""
     colour = "green" if answer["state"] == "ok" else "yellow"
-    held = f", {_BAD}held by the breaker ({answer['held']})[/]: {escape(answer['why_held'])}" if answer["held"] else ""
+    held = ""
+    if answer["held"]:
+        held = f", {_BAD}held by the breaker ({answer['held']})[/]: {escape(answer['why_held'])}"
+    elif answer.get("confirmed"):
+        held = f", [yellow]confirms the answer that waited[/]: {escape(answer['why_held'])}"
     return f"[{colour}]{answer['state']}[/]: confidence {answer['confidence']}, {answer['sources']} sources{held}"
 
 
@@ -188,6 +227,7 @@ def _report(
     record: dict[str, Any],
     domain: Domain | None,
     index: int | None,
+    feeds: Mapping[Pair, Feed],
 ) -> None:
     said = report["answers"].get(pair)
     answer = None if said is None else Decimal(said)
@@ -209,7 +249,7 @@ def _report(
     branch.add(proven(record, report, domain))
     if report["quotes"] or report["failures"]:
         branch.add(quote_rules(report, pair))
-    derived = steps(report["quotes"], pair, report["answers"], report.get("observed"))
+    derived = steps(report["quotes"], pair, report["answers"], report.get("observed"), feeds)
     _sources(branch, report, pair, record["moment"], derived)
 
 
@@ -260,6 +300,8 @@ def _sources(parent: Tree, report: dict[str, Any], pair: Pair, moment: int, deri
             if median is not None and index == median.chosen:
                 line += f" [green]← {mark}[/]"
             branch.add(line)
+        if median is not None and median.weights:
+            _weighed(branch, everything, median, pair.quote)
         return list(currencies)
 
     pending = show(parent, pair.base, derived.price, "its median")
@@ -273,6 +315,23 @@ def _sources(parent: Tree, report: dict[str, Any], pair: Pair, moment: int, deri
         value = "" if rate is None else f" = [bold]{_short(rate.value)}[/]"
         branch = parent.add(f"converted by {currency}/{pair.quote}{value}")
         pending += show(branch, currency, rate, "the rate")
+
+
+def _weighed(parent: Tree, everything: Sequence[tuple[int, Mapping[str, Any]]], median: Median, currency: str) -> None:
+    """The quotes from the least price on, and where half of all weight is reached."""
+    whole, passed = sum(median.weights.values()), Decimal(0)
+    branch = parent.add(f"weighted by {median.by}, from the least on, half of {whole:f} is {whole / 2:f}")
+    for index in sorted(median.prices, key=lambda one: (median.prices[one], median.weights[one])):
+        weight = median.weights[index]
+        reached = " [green]← half[/]" if passed * 2 < whole <= (passed + weight) * 2 else ""
+        passed += weight
+        told, note = Decimal(everything[index][1].get("volume") or 0), ""
+        if median.by is Aggregate.VOLUME and not told:
+            note = " [dim](tells no volume)[/]"
+        elif median.by is Aggregate.VOLUME and told > weight:
+            note = f" [dim](capped; tells {told:f})[/]"
+        name, price = escape(everything[index][1]["source"]), f"{_short(median.prices[index])} {currency}"
+        branch.add(f"{name} {price} weighs {weight:f}{note}, with those before {passed:f}{reached}")
 
 
 def _short(price: Decimal) -> str:

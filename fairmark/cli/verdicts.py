@@ -48,19 +48,21 @@ _REPORT_CODES = {
 def quote_rules(report: Mapping[str, Any], pair: Pair) -> str:
     """What the rules said of the quotes for `pair`, those that were asked for and gave none left out."""
     failures = [each for each in report["failures"] if Pair(each["pair"]).base == pair.base]
-    return _line((*BY_SOURCE, *QUOTE_RULES), ((_QUOTE_CODES.get(each["code"]), each["source"]) for each in failures))
+    return _line(
+        "quotes", (*BY_SOURCE, *QUOTE_RULES), ((_QUOTE_CODES.get(each["code"]), each["source"]) for each in failures)
+    )
 
 
 def report_rules(record: Mapping[str, Any]) -> str:
     """What the rules said of the attempt's reports."""
     found = ((_REPORT_CODES.get(one["code"] or ""), one["fetcher"]) for one in record["reports"])
-    return _line(REPORT_RULES, found)
+    return _line("reports", REPORT_RULES, found)
 
 
-def _line(rules: Sequence[str], rejected: Iterable[tuple[str | None, str]]) -> str:
+def _line(of: str, rules: Sequence[str], rejected: Iterable[tuple[str | None, str]]) -> str:
     out: dict[str, list[str]] = {}
     for rule, who in rejected:
         if rule is not None:
             out.setdefault(rule, []).append(who)
     told = [f"{rule} [red]✗ {escape(', '.join(out[rule]))}[/]" if rule in out else f"{rule} ✓" for rule in rules]
-    return f"[dim]rules: {', '.join(told)}[/]"
+    return f"[dim]rules over {of}: {', '.join(told)}[/]"

@@ -110,7 +110,7 @@ def _show(result: Verified) -> None:
         return "none" if value is None else f"{from_scaled(value, result.decimals):f}"
 
     for check in result.checks:
-        detail = f" [dim]{escape(check.detail)}[/]" if check.detail else ""
+        detail = f" — [dim]{escape(check.detail)}[/]" if check.detail else ""
         console.print(f"{_MARKS[check.passed]} {escape(check.what)}{detail}", highlight=False, soft_wrap=True)
     medians = result.medians
     console.print(f"median of the {medians.reports} submitted: {price(medians.submitted)}", highlight=False)

@@ -139,6 +139,8 @@ class TestReads:
             "stale_after_seconds": 120.0,
             "deviation_bps": 50,
             "min_contributors": 3,
+            "aggregate": "median",
+            "trust": {},
             "description": "",
         }
         assert [feed["pair"] for feed in body["feeds"]] == [feed.pair for feed in MAJORS.feeds]

@@ -16,7 +16,7 @@ from contracts.report import Domain, LocalSigner, sign_report
 from core import codec
 from core.types import QUOTE_RULES, REPORT_RULES, Mode, Pair
 from fairmark.cli import verdicts
-from fairmark.cli.derivation import Median, derivation, proven, steps
+from fairmark.cli.derivation import Median, derivation, drawn, proven, steps
 
 BTC, USDT, USDC = Pair("BTC/USD"), Pair("USDT/USD"), Pair("USDC/USD")
 MOMENT = 1_710_328_245_000
@@ -170,7 +170,7 @@ def test_the_answer_the_medians_the_conversions_and_the_ages_are_told() -> None:
     root = record()["reports"][0]["signed"]["evidence_root"]
     assert shown[4:14] == [
         f"its evidence root covers 5 quotes evidence root {root}",
-        "rules: time ✓, trade ✓, book ✓, age ✓, range ✓, dependent ✓, fresh ✓, deviation ✓, outlier ✓",
+        "rules over quotes: time ✓, trade ✓, book ✓, age ✓, range ✓, dependent ✓, fresh ✓, deviation ✓, outlier ✓",
         "coinbase BTC/USD 60010 0.50 s before the moment",
         "binance BTC/USDT 60000 0.50 s before the moment = 60006.0000 USD ← its median",
         "kraken BTC/USD 59990 received 0.12 s after the moment",
@@ -268,6 +268,72 @@ def test_what_stands_behind_an_answer_and_what_the_breaker_holds_is_told() -> No
     assert "degraded: confidence 0.75, 9 sources, held by the breaker (deviation): +1200 bps, 1000 at most" in shown
 
 
+def test_an_answer_that_confirmed_the_one_that_waited_is_not_called_held() -> None:
+    whole = {**record()["answers"]["BTC/USD"], "state": "ok", "confidence": "1", "sources": 9, "held": ""}
+    confirmed = {**whole, "confirmed": True, "why_held": "+1200 bps, 1000 at most"}
+    shown = lines(record(answers={"BTC/USD": confirmed}), BTC, DOMAIN, 0)
+    assert "ok: confidence 1, 9 sources, confirms the answer that waited: +1200 bps, 1000 at most" in shown
+
+
+WEIGHED = [
+    quote("coinbase", "BTC/USD", "60010", volume="30"),
+    quote("binance", "BTC/USDT", "60000", volume="10"),
+    quote("kraken", "BTC/USD", "59990", volume="1000"),
+    quote("gemini", "USDT/USD", "1.001"),
+    quote("bitstamp", "USDT/USD", "1.0001"),
+    quote("gate", "BTC/USD", "60020", volume=None),
+]
+
+
+@pytest.mark.parametrize(
+    ("rule", "price", "its", "told"),
+    [
+        (
+            {"aggregate": "volume", "trust": {}},
+            "60006.00000000",
+            "binance BTC/USDT 60000 0.50 s before the moment = 60006.0000 USD ← its median",
+            [
+                "weighted by volume, from the least on, half of 90 is 45",
+                "kraken 59990 USD weighs 40 (capped; tells 1000), with those before 40",
+                "binance 60006.0000 USD weighs 10, with those before 50 ← half",
+                "coinbase 60010 USD weighs 30, with those before 80",
+                "gate 60020 USD weighs 10 (tells no volume), with those before 90",
+            ],
+        ),
+        (
+            {"aggregate": "trust", "trust": {"gate": "2.5", "coinbase": "2"}},
+            "60010.00000000",
+            "coinbase BTC/USD 60010 0.50 s before the moment ← its median",
+            [
+                "weighted by trust, from the least on, half of 6.5 is 3.25",
+                "kraken 59990 USD weighs 1, with those before 1",
+                "binance 60006.0000 USD weighs 1, with those before 2",
+                "coinbase 60010 USD weighs 2, with those before 4 ← half",
+                "gate 60020 USD weighs 2.5, with those before 6.5",
+            ],
+        ),
+    ],
+)
+def test_a_weighted_answers_weights_are_shown_and_where_half_of_them_is_reached(
+    rule: dict[str, Any], price: str, its: str, told: list[str]
+) -> None:
+    feeds = drawn([{"pair": "BTC/USD", **rule}])
+    one = report(
+        "fetcher-a",
+        A,
+        quotes=WEIGHED,
+        failures=[],
+        observed={"BTC/USD": [0, 1, 2, 5], "USDT/USD": [3, 4]},
+        answers={"BTC/USD": price, "USDT/USD": "1.00010000"},
+    )
+    shown = lines(record(reports=[one]), BTC, None, 0, feeds)
+    at = shown.index(told[0])
+    assert shown[at : at + 5] == told
+    assert [line for line in shown if line.endswith("← its median")] == [its]
+    plain = lines(record(reports=[one]), BTC, None, 0)
+    assert not any("weigh" in line for line in plain)
+
+
 def test_whoever_signed_two_reports_for_the_moment_is_named_once() -> None:
     both = [report("fetcher-a", A, verdict="rejected", code="equivocation") for _ in range(2)]
     shown = lines(record(reports=[*both, report("fetcher-b", B)]), BTC, DOMAIN, 0)
@@ -287,12 +353,13 @@ def test_each_rules_verdict_is_told_on_quotes_and_on_reports() -> None:
     late = report("fetcher-c", C, verdict="rejected", code="stale_previous", detail="follows 5; the last is 6")
     shown = lines(record(reports=[report("fetcher-a", A, failures=failures), late]))
     assert (
-        "rules: time ✓, trade ✗ luno, book ✓, age ✓, range ✓, dependent ✓, fresh ✗ gate, deviation ✓, outlier ✗ okx"
+        "rules over quotes: time ✓, trade ✗ luno, book ✓, age ✓, range ✓, dependent ✓, fresh ✗ gate, deviation ✓, "
+        "outlier ✗ okx"
     ) in shown
     assert "follows 5; the last is 6" in shown
     assert (
-        "rules: equivocation ✓, envelope ✓, moment ✓, shape ✓, signature ✓, member ✓, group_hash ✓, evidence ✓, "
-        "previous ✗ fetcher-c, age ✓, range ✓"
+        "rules over reports: equivocation ✓, envelope ✓, moment ✓, shape ✓, signature ✓, member ✓, group_hash ✓, "
+        "evidence ✓, previous ✗ fetcher-c, age ✓, range ✓"
     ) in shown
 
 

@@ -43,27 +43,31 @@ def accepted(*quoted: tuple[Decimal | int, Decimal | int | None]) -> list[Accept
     ]
 
 
+def quotes(*quoted: tuple[Decimal | int, Decimal | int | None]) -> list[Quote]:
+    return [each.quote for each in accepted(*quoted)]
+
+
 def test_the_greater_volume_pulls_the_answer_to_its_price() -> None:
-    quotes = accepted((100, 1), (101, 1), (102, 1), (103, 3), (104, 3))
-    assert answer_of(quotes, MEDIAN) == 102
-    assert answer_of(quotes, VOLUME) == 103
+    book = accepted((100, 1), (101, 1), (102, 1), (103, 3), (104, 3))
+    assert answer_of(book, MEDIAN) == 102
+    assert answer_of(book, VOLUME) == 103
 
 
 def test_trust_is_the_feeds_own_word_and_one_where_it_says_nothing() -> None:
     feed = msgspec.structs.replace(TRUST, trust={"source-2": Decimal(3)})
     assert answer_of(accepted((100, None), (101, None), (102, None)), feed) == 102
-    assert weights(accepted((100, 9), (101, 9), (102, 9)), feed) == [1, 1, 3]
+    assert weights(quotes((100, 9), (101, 9), (102, 9)), feed) == [1, 1, 3]
 
 
 def test_a_source_that_tells_no_volume_weighs_what_the_least_does() -> None:
-    assert weights(accepted((1, 5), (2, None), (3, 7), (4, 0)), VOLUME) == [5, 5, 7, 5]
-    assert weights(accepted((1, None), (2, None)), VOLUME) == [1, 1]
+    assert weights(quotes((1, 5), (2, None), (3, 7), (4, 0)), VOLUME) == [5, 5, 7, 5]
+    assert weights(quotes((1, None), (2, None)), VOLUME) == [1, 1]
 
 
 def test_a_great_volume_is_capped_so_that_one_source_cannot_name_the_answer() -> None:
     liar = (500, 10**12)
     assert answer_of(accepted((100, 1), (101, 1), (102, 1), (103, 1), (104, 1), (105, 1), liar), VOLUME) == 104
-    assert max(weights(accepted((100, 1), (101, 1), liar), VOLUME)) == MAX_WEIGHT
+    assert max(weights(quotes((100, 1), (101, 1), liar), VOLUME)) == MAX_WEIGHT
 
 
 @given(books)
