@@ -54,7 +54,6 @@ STATE_TRIES = 3
 """Readings of a group's state and answers: a round may be mined between the two calls."""
 CLAIMS = 3
 """Moments tried when other aggregators have them already."""
-JUST_NOW_MS = 20
 SAVE_S = 1.0
 """How long the answer to a request waits for the record of a failed attempt to be kept."""
 LONGEST_AHEAD_MS = 2_000
@@ -256,9 +255,7 @@ class Engine:
             self._last_attempted = moment
             claimed = running.record.moved(State.CLAIMED, moment=moment)
             with self._timed(running, "claim"):
-                # whoever has only just asked cannot have missed the end of another's attempt
-                waited = self._clock.now_ms() - running.arrived_ms > JUST_NOW_MS
-                in_the_way = await self._recorder.claim(claimed, running.arrived_ms if waited else None)
+                in_the_way = await self._recorder.claim(claimed, running.arrived_ms)
             if in_the_way is None:
                 running.record = claimed
                 self._on_state(claimed)

@@ -33,8 +33,8 @@ class Elsewhere(Protocol):
 
 
 class Peers:
-    """longest_ms: what an attempt takes at most, by the clock of whoever runs it and ours together. word: waits for
-    word of a change to an attempt, at most so many seconds."""
+    """longest_ms: what an attempt takes at most from its claim on, by the clock of whoever runs it and ours together.
+    word: waits for word of a change to an attempt, at most so many seconds."""
 
     def __init__(
         self,
@@ -73,7 +73,9 @@ class Peers:
 
     async def _close(self, record: AttemptRecord) -> bool:
         """End an attempt that nobody runs any more. False while somebody does, or its transaction may yet be mined."""
-        overdue = self._clock.now_ms() - record.started_ms > self._longest_ms
+        # from its claim on: before it, it may have waited long for the end of another
+        began_ms = max(record.started_ms, record.moment)
+        overdue = self._clock.now_ms() - began_ms > self._longest_ms
         if not overdue and await self._held(record.relayer or ""):
             return False
         ended = await self._closed(record, overdue)

@@ -41,8 +41,6 @@ BUSY_MS = 1_000
 UPGRADE_S = 30.0
 """How long a service that starts waits for the table, while another changes it."""
 CLAIM_TRIES = 3
-LONGEST_MS = 120_000
-"""No attempt lasts so long: older ones are not looked at for whether they join."""
 POLL_S = 0.05
 """Between looks at an attempt that another process runs, where the database sends no word."""
 _FINAL = [str(state) for state in FINAL]
@@ -209,14 +207,14 @@ class SqlAttemptStore:
         query = (
             sa.select(TABLE.c.record)
             .where(
+                # by the moment, which has an index: every request asks this on its way
                 *(TABLE.c[name] == row[name] for name in ("deployment", "group_name")),
-                TABLE.c.started_ms > arrived_ms - LONGEST_MS,
-                TABLE.c.ended_ms > arrived_ms,
                 TABLE.c.moment >= arrived_ms - JOIN_WITHIN_MS,
                 TABLE.c.state == State.ACCEPTED,
+                TABLE.c.ended_ms > arrived_ms,
                 TABLE.c.relayer != row["relayer"],
             )
-            .order_by(TABLE.c.started_ms.desc())
+            .order_by(TABLE.c.moment.desc())
             .limit(1)
         )
         text = (await connection.execute(query)).scalar_one_or_none()

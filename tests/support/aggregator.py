@@ -16,7 +16,8 @@ from aggregator.edges import Known
 from aggregator.equivocations import Equivocation, found_in
 from aggregator.errors import StoreUnavailableError
 from aggregator.metrics import Metrics
-from aggregator.states import OPEN
+from aggregator.running import joins
+from aggregator.states import OPEN, State
 from aggregator.validation import Expected, Received, identify
 from broker.bus import Bus, Subscription, Topic
 from broker.messages import Job, Message, Refusal, Report
@@ -338,6 +339,16 @@ class MemoryStore:
 
     async def claim(self, record: AttemptRecord, arrived_ms: int | None = None) -> AttemptRecord | None:
         self._check()
+        served = [
+            row
+            for row in self.rows.values()
+            if (row.deployment, row.group, row.state) == (record.deployment, record.group, State.ACCEPTED)
+            and row.relayer != record.relayer
+            and arrived_ms is not None
+            and joins(row, arrived_ms)
+        ]
+        if served:
+            return max(served, key=lambda row: row.moment)
         for row in self.rows.values():
             others_open = row.state in OPEN and row.relayer != record.relayer
             if (row.deployment, row.group) == (record.deployment, record.group) and (

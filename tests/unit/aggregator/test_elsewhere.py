@@ -85,6 +85,16 @@ async def test_one_whose_moment_is_too_old_for_the_request_is_waited_for_and_not
         assert record.id != old.id
 
 
+async def test_who_has_only_just_asked_is_served_by_an_attempt_that_ends_before_he_can_claim() -> None:
+    async with world() as w:
+        desk = w.service.desks["majors"]
+        arrived = SystemClock().now_ms() + 500  # so that it has only just come, however long the claim takes
+        running = desk.request(arrived, Cause.REQUEST)
+        w.store.rows["theirs"] = ended = msgspec.structs.replace(accepted(theirs(id="theirs")), ended_ms=arrived + 1)
+        assert await desk.wait(running, 5) == ended
+        assert w.chain.submitted == []
+
+
 async def test_an_attempt_that_a_client_knows_and_another_serves_ends_in_the_record() -> None:
     async with world() as w:
         open_ = theirs()
@@ -169,7 +179,8 @@ async def test_an_attempt_of_a_process_that_is_gone_is_closed() -> None:
 
 
 async def test_one_that_lasts_longer_than_any_can_is_closed_though_its_process_lives() -> None:
-    late = theirs(started_ms=SystemClock().now_ms() - 61_000)
+    began = SystemClock().now_ms() - 61_000
+    late = theirs(started_ms=began, moment=began)
     found = await Closing(late, alive).ended()
     assert (found.state, found.code) == (State.FAILED, "retired")
 
@@ -178,6 +189,14 @@ async def test_one_of_a_living_process_is_waited_for() -> None:
     closing = Closing(theirs(), alive)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.2):
+            await closing.ended()
+    assert closing.store.rows[closing.record.id].state is State.COLLECTING
+
+
+async def test_one_that_waited_long_for_its_claim_is_not_closed_for_that() -> None:
+    closing = Closing(theirs(started_ms=SystemClock().now_ms() - 61_000), alive)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.5):
             await closing.ended()
     assert closing.store.rows[closing.record.id].state is State.COLLECTING
 
