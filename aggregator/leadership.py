@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import make_url
 
 from aggregator.metrics import Metrics
+from aggregator.sessions import FAULTS, connected
 from core.logs import Logger
 
 LOOK_S = 1.0
@@ -23,21 +23,6 @@ REST_S = 3.0
 """For so long, who has stepped down does not try to lead again."""
 SILENCE_MS = 3_000
 """A session that says nothing for so long is ended by the server, and its locks are free."""
-_SESSION = {
-    "application_name": "fairmark leadership",
-    "tcp_keepalives_idle": "1",
-    "tcp_keepalives_interval": "1",
-    "tcp_keepalives_count": "2",
-}
-_SQLALCHEMYS = frozenset({"prepared_statement_cache_size", "prepared_statement_name_func", "async_creator_fn"})
-"""Arguments that SQLAlchemy takes for itself."""
-_FAULTS = (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
-
-
-def connect_arguments(url: URL) -> dict[str, Any]:
-    """For `asyncpg.connect`: what SQLAlchemy gives it for the URL of a store, query options included."""
-    _, arguments = url.get_dialect()().create_connect_args(url)
-    return {name: value for name, value in arguments.items() if name not in _SQLALCHEMYS}
 
 
 class Leadership:
@@ -94,7 +79,7 @@ class Leadership:
                     async with asyncio.timeout(self._timeout_s):
                         await self._look()
                     self._looks_fail = False
-                except _FAULTS as error:
+                except FAULTS as error:
                     why = str(error) or f"no answer within {self._timeout_s:g} s"
                     if not self._looks_fail:  # said once: who cannot connect looks every second, and never leads
                         self._log.warning("cannot_lead", because=why)
@@ -122,13 +107,16 @@ class Leadership:
         return f"fairmark:lead:{self._deployment}:{group}"
 
     async def _connected(self) -> asyncpg.Connection:
-        connection = await asyncpg.connect(**connect_arguments(self._url), server_settings=_SESSION)
+        connection = await connected(self._url, "leadership")
         try:
             await connection.execute(f"SET idle_session_timeout = {SILENCE_MS}")
         except asyncpg.UndefinedObjectError:
             self._log.warning(
                 "no_idle_session_timeout", because="PostgreSQL is older than 14: a frozen leader stays one"
             )
+        except BaseException:
+            connection.terminate()
+            raise
         connection.add_termination_listener(self._ended)
         return connection
 
@@ -159,5 +147,5 @@ class Leadership:
         if connection is not None:
             try:
                 await connection.close(timeout=self._timeout_s)
-            except _FAULTS:
+            except FAULTS:
                 connection.terminate()

@@ -6,10 +6,9 @@ import asyncio
 from collections import defaultdict
 from contextlib import suppress
 
-import asyncpg  # type: ignore[import-untyped]
 from sqlalchemy.engine import URL
 
-from aggregator.leadership import connect_arguments
+from aggregator.sessions import FAULTS, connected
 
 CHANNEL = "fairmark_attempts"
 AGAIN_S = 1.0
@@ -49,7 +48,7 @@ class Listener:
 
     async def _run(self) -> None:
         while True:
-            with suppress(TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            with suppress(*FAULTS):
                 await self._listen()
             await asyncio.sleep(AGAIN_S)
 
@@ -57,7 +56,7 @@ class Listener:
         """Until the connection ends."""
         ended = asyncio.Event()
         async with asyncio.timeout(self._timeout_s):
-            connection = await asyncpg.connect(**connect_arguments(self._url))
+            connection = await connected(self._url, "listener")
         try:
             connection.add_termination_listener(lambda _: ended.set())
             async with asyncio.timeout(self._timeout_s):

@@ -10,19 +10,14 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]
-import sqlalchemy as sa
 from eth_utils.crypto import keccak
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
-from sqlalchemy.pool import NullPool
 
 from aggregator.errors import KeyInUseError, StoreUnavailableError
+from aggregator.sessions import FAULTS, connected
 from core.logs import Logger
 
 LOOK_S = 1.0
@@ -41,8 +36,7 @@ class Ownership:
         self._log = logger
         self._timeout_s = timeout_s
         self._file: int | None = None
-        self._connection: AsyncConnection | None = None
-        self._closed: Callable[[], bool] = lambda: True
+        self._connection: asyncpg.Connection | None = None
         self._failure: str | None = None
 
     async def hold(self) -> None:
@@ -70,27 +64,39 @@ class Ownership:
         self._file = file
 
     async def _hold_row(self) -> None:
-        number = _number(self._named(self._address))
         try:
             async with asyncio.timeout(self._timeout_s):
                 if self._connection is not None:
                     try:
-                        await self._connection.execute(sa.text("SELECT 1"))
-                    except (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-                        await self.release()  # the lock went with the connection
+                        await self._connection.fetchval("SELECT 1")
+                    except FAULTS:
+                        self._drop()  # the lock went with the connection
                     else:
                         return
-                engine = create_async_engine(self._url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
-                connection = await engine.connect()
-                driver: Any = (await connection.get_raw_connection()).driver_connection
-                taken = await connection.scalar(sa.text("SELECT pg_try_advisory_lock(:number)"), {"number": number})
-        except (TimeoutError, SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+                taken = await self._take()
+        except FAULTS as error:
+            self._drop()  # whether it still has the lock, nobody can tell
             raise self._unusable(error) from error
         if not taken:
-            await connection.close()
             raise self._in_use(f"{self._where} has its lock")
-        self._connection = connection
-        self._closed = driver.is_closed
+
+    async def _take(self) -> bool:
+        connection = await connected(self._url, "key")
+        try:
+            taken = bool(await connection.fetchval("SELECT pg_try_advisory_lock($1)", self._number(self._address)))
+        except BaseException:
+            connection.terminate()  # it may have the lock by now, and nobody would give it back
+            raise
+        if taken:
+            self._connection = connection
+        else:
+            connection.terminate()
+        return taken
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()
 
     @property
     def _where(self) -> str:
@@ -98,6 +104,10 @@ class Ownership:
 
     def _named(self, address: str) -> str:
         return f"{self._chain_id}-{address.lower()}"
+
+    def _number(self, address: str) -> int:
+        """Of the advisory lock, signed."""
+        return int.from_bytes(keccak(text=f"fairmark:{self._named(address)}")[:8], "big", signed=True)
 
     def _path(self, address: str) -> Path:
         return Path(self._url.database or ".").parent / f"{self._named(address)}.lock"
@@ -116,19 +126,21 @@ class Ownership:
         """Whether any process sends with the key of `address`. Raises `StoreUnavailableError`."""
         if self._url.get_backend_name() == "sqlite":
             return address.lower() == self._address.lower() or await asyncio.to_thread(self._file_locked, address)
-        number = _number(self._named(address))
-        query = sa.text(
-            "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND classid = :high "
-            "AND objid = :low AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        number = self._number(address)
+        query = (
+            "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND classid = $1 "
+            "AND objid = $2 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
         )
-        high, low = (number >> 32) & 0xFFFFFFFF, number & 0xFFFFFFFF
         try:
             async with asyncio.timeout(self._timeout_s):
-                engine = create_async_engine(self._url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
-                async with engine.connect() as connection:
-                    return await connection.scalar(query, {"high": high, "low": low}) is not None
-        except (TimeoutError, SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+                connection = await connected(self._url, "peers")
+                try:
+                    found = await connection.fetchval(query, (number >> 32) & 0xFFFFFFFF, number & 0xFFFFFFFF)
+                finally:
+                    connection.terminate()
+        except FAULTS as error:
             raise self._unusable(error) from error
+        return found is not None
 
     def _file_locked(self, address: str) -> bool:
         path = self._path(address)
@@ -153,7 +165,7 @@ class Ownership:
         `LOOK_S` and the question's own bound.
         """
         in_file = self._url.get_backend_name() == "sqlite"
-        if self._failure is None and not in_file and (self._connection is None or self._closed()):
+        if self._failure is None and not in_file and (self._connection is None or self._connection.is_closed()):
             raise self._in_use(f"the lock went with the connection to {self._where}, and another may have taken it")
         if self._failure is not None:
             raise KeyInUseError(self._failure)
@@ -182,13 +194,6 @@ class Ownership:
             os.close(file)
         if connection is not None:
             try:
-                async with asyncio.timeout(self._timeout_s):
-                    await connection.invalidate()
-                    await connection.close()
-            except (TimeoutError, SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-                pass  # it was gone already
-
-
-def _number(name: str) -> int:
-    """Of an advisory lock."""
-    return int.from_bytes(keccak(text=f"fairmark:{name}")[:8], "big", signed=True)
+                await connection.close(timeout=self._timeout_s)
+            except FAULTS:
+                connection.terminate()  # it was gone already

@@ -7,11 +7,12 @@ import secrets
 import sys
 from pathlib import Path
 
+import asyncpg  # type: ignore[import-untyped]
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from aggregator.errors import KeyInUseError
+from aggregator.errors import KeyInUseError, StoreUnavailableError
 from aggregator.ownership import Ownership
 from core.logs import get_logger
 from core.types import Mode
@@ -92,7 +93,7 @@ async def test_a_lock_that_went_with_its_connection_is_taken_again_or_missed(
     await mine.hold()
     mine.owned()
     assert mine._connection is not None
-    backend = await mine._connection.scalar(sa.text("SELECT pg_backend_pid()"))
+    backend = await mine._connection.fetchval("SELECT pg_backend_pid()")
     engine = create_async_engine(url)
     async with engine.connect() as connection:
         await connection.execute(sa.text("SELECT pg_terminate_backend(:pid)"), {"pid": backend})
@@ -128,3 +129,44 @@ async def test_a_lock_that_went_with_its_connection_is_taken_again_or_missed(
     looking.cancel()
     await asyncio.gather(looking, return_exceptions=True)
     await mine.release()
+
+
+@pytest.mark.needs_postgres
+async def test_a_holder_whose_machine_vanishes_is_given_up_by_the_server(postgres_url: str, address: str):
+    url = postgres_url.replace("postgresql://", "postgresql+asyncpg://")
+    mine = ownership(url, address)
+    await mine.hold()
+    assert mine._connection is not None
+    names = ("idle", "interval", "count")
+    probes = [await mine._connection.fetchval(f"SHOW tcp_keepalives_{name}") for name in names]
+    assert probes == ["1", "1", "2"]
+    assert await mine._connection.fetchval("SHOW tcp_user_timeout") == "3000"
+    await mine.release()
+
+
+@pytest.mark.needs_postgres
+async def test_a_lock_taken_by_an_answer_that_never_came_is_not_kept(
+    postgres_url: str, address: str, monkeypatch: pytest.MonkeyPatch
+):
+    url = postgres_url.replace("postgresql://", "postgresql+asyncpg://")
+    mine, other = ownership(url, address), ownership(url, address)
+    ask = asyncpg.Connection.fetchval
+
+    async def lost(connection: asyncpg.Connection, query: str, *arguments: object) -> object:
+        answer = await ask(connection, query, *arguments)
+        if "advisory_lock" in query:
+            raise TimeoutError
+        return answer
+
+    with monkeypatch.context() as patched:
+        patched.setattr(asyncpg.Connection, "fetchval", lost)
+        with pytest.raises(StoreUnavailableError):
+            await mine.hold()
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                await other.hold()
+                break
+            except KeyInUseError:
+                await asyncio.sleep(0.05)
+    await other.release()

@@ -10,7 +10,8 @@ import pytest
 from sqlalchemy.engine import make_url
 
 import aggregator.leadership as leadership_module
-from aggregator.leadership import Leadership, connect_arguments
+from aggregator.leadership import Leadership
+from aggregator.sessions import connect_arguments
 from core.logs import get_logger
 from core.types import Mode
 from tests.support.aggregator import metrics
@@ -56,5 +57,6 @@ async def test_who_cannot_connect_asks_with_these_arguments_and_says_so_once(mon
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     assert (asked[0]["ssl"], asked[0]["host"], "dsn" in asked[0]) == ("require", "db", False)
+    assert asked[0]["server_settings"]["tcp_keepalives_idle"] == "1"
     assert said == [("cannot_lead", {"because": "no such user"})]
     assert not one.leads("majors")
