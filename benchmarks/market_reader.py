@@ -77,7 +77,7 @@ async def market(ports: list[int], count: int, redis_url: str | None) -> dict[st
             "dropped": sum(service.metrics.refused.values()),
             "rss_mib": _rss(),
             "counted": sum(row.count for row in rows),
-            "resyncs": 0 if side.mirror is None else side.mirror.resyncs,
+            "left_out": 0 if side.mirror is None else side.mirror.left_out,
         }
     finally:
         task.cancel()

@@ -2,39 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
 
-from market.series import SECOND_MS, Second, Series
+from market.series import SECOND_MS, Series
 from market.ticks import Batch, Tick, unscaled
 from market.totals import Totals
-from market.window import Span
+from market.window import Slot, Span
 
-
-class Piece(NamedTuple):
-    """The ticks of a second from `start` to `size`; it may grow or be let go before they are read."""
-
-    exchange: str
-    symbol: str
-    second: Second
-    size: int
-    start: int = 0
-
-    def batches(self, most: int, numbers: Callable[[int], int]) -> Iterator[Batch]:
-        """In batches of at most `most`, with new arrival numbers."""
-        for start in range(self.start, self.size, most):
-            times, prices = self.second.times, self.second.prices
-            if times is None:
-                return
-            end = min(start + most, self.size)
-            yield Batch(
-                exchange=self.exchange,
-                symbol=self.symbol,
-                times=times[start:end],
-                prices=prices[start:end],
-                digits=self.second.totals.digits,
-                number=numbers(end - start),
-            )
+_SLOT_BITS = 19
+"""Numbers that a second has for its ticks: a second has more microseconds than that."""
 
 
 class MemoryWindow:
@@ -157,18 +133,37 @@ class MemoryWindow:
                 ]
         return found
 
-    def pieces(self, now_ms: int, written: Mapping[Second, int]) -> list[Piece]:
-        """All ticks that are there now, the oldest of each series first, to write them elsewhere bit by bit.
-
-        written: how many ticks of a second are there already; its piece begins behind them.
-        """
+    def slots(self, now_ms: int) -> Iterator[Slot]:
+        """The seconds of the retention whose ticks are there."""
         oldest = now_ms - self.retention_ms
+        for symbol, own in self._series.items():
+            for exchange, series in own.items():
+                for number, second in series.seconds.items():
+                    if second.times is not None and (number + 1) * SECOND_MS > oldest:
+                        yield Slot(number, symbol, exchange)
+
+    def batches(self, slot: Slot, most: int, numbers: Callable[[int], int]) -> list[Batch]:
+        """A second's ticks as they are now, at most `most` in a batch; none where they were let go.
+
+        They are numbered anew, below the wall clock's microseconds, which new ticks are numbered by: what comes later
+        sorts behind them. Where a second has too many for that, `numbers` gives the first of so many.
+        """
+        series = self._series.get(slot.symbol, {}).get(slot.exchange)
+        second = None if series is None else series.seconds.get(slot.second)
+        if second is None or second.times is None:
+            return []
+        times, prices = second.times, second.prices
+        first = slot.second << _SLOT_BITS if len(times) <= 1 << _SLOT_BITS else numbers(len(times))
         return [
-            Piece(exchange, symbol, second, len(second.times), written.get(second, 0))
-            for symbol, own in self._series.items()
-            for exchange, series in own.items()
-            for number, second in sorted(series.seconds.items())
-            if second.times is not None and (number + 1) * SECOND_MS > oldest
+            Batch(
+                exchange=slot.exchange,
+                symbol=slot.symbol,
+                times=times[start : start + most],
+                prices=prices[start : start + most],
+                digits=second.totals.digits,
+                number=first + start,
+            )
+            for start in range(0, len(times), most)
         ]
 
     async def close(self) -> None:

@@ -1,12 +1,13 @@
 """The window that the service uses: memory answers, Redis gets all of it.
 
     ticks ──► memory ──► answers
-       └────► queue ──► Redis ── fails ──► down: memory goes on alone
-                          ▲                  │  every `retry_s`
-                          └── all of memory, again ◄┘
+       │        └─ seconds that Redis has not got whole, newest first ─┐
+       └────► queue, what is new ──────────────────────────────────────┴─► Redis
 
-Answers never wait for Redis, and nothing is asked of it but after a restart. When it returns it gets the whole window
-anew, so that it holds every tick of the retention, whatever it lost meanwhile.
+Answers never wait for Redis, and nothing is asked of it but after a restart. What is new comes first. A second is
+missing in Redis where ticks of it were left out, because more came than Redis takes; when it returns after it was away
+they all are. Missing seconds are written anew from memory as far as Redis has the time. So a Redis that is slower than
+the ticks has the latest prices and a window with gaps, for as long as it is slower, and a whole one soon after.
 """
 
 from __future__ import annotations
@@ -16,14 +17,16 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from prometheus_client import Counter
+
 from core.clock import Clock
 from core.logs import Logger
 from market.errors import WindowUnavailableError
-from market.memory import MemoryWindow, Piece
+from market.memory import MemoryWindow
 from market.redis_window import RedisWindow
-from market.series import Second
+from market.series import SECOND_MS
 from market.ticks import Batch, Tick, scaled
-from market.window import Span
+from market.window import Slot, Span
 
 AT_ONCE = 5_000
 """Ticks of one round trip to Redis."""
@@ -34,8 +37,9 @@ LOAD_MS = 5_000
 class MirroredWindow:
     """`Window` in memory with a copy in Redis. `run` writes the copy until cancelled.
 
-    numbers: gives the first of so many new arrival numbers. max_pending: ticks that may wait for Redis; where there are
-    more it is left behind, and gets the whole window anew. Whoever adds ticks never waits for it.
+    symbols: those that are read back from Redis after a restart. numbers: gives the first of so many new arrival
+    numbers. max_pending: ticks that may wait for Redis; where there are more the newest of each exchange and symbol
+    stay, and the others are left out, counted in `left_out`. Whoever adds ticks never waits for Redis.
     """
 
     def __init__(
@@ -43,9 +47,11 @@ class MirroredWindow:
         memory: MemoryWindow,
         copy: RedisWindow,
         *,
+        symbols: Sequence[str],
         clock: Clock,
         logger: Logger,
         numbers: Callable[[int], int],
+        left_out: Counter,
         max_pending: int = 100_000,
         retry_s: float = 0.5,
     ) -> None:
@@ -54,21 +60,27 @@ class MirroredWindow:
         self._clock = clock
         self._log = logger
         self._numbers = numbers
+        self._counted = left_out
         self._max_pending = max_pending
         self._retry_s = retry_s
         self._pending: deque[Batch] = deque()
-        self._waiting = 0
+        self._missing: dict[int, set[tuple[str, str]]] = {}  # by second: symbol and exchange
+        self._because = ""
+        self._busy = False
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
-        self._resyncing = False
-        self._unread: list[str] = []
+        self._unread = list(symbols)
         self._read_to: dict[tuple[str, str], int] = {}
-        self._read_until = 0
+        self._read_until: int | None = None
         self.up = False
+        """Whether Redis answers."""
         self.last_fault = "not reached yet"
+        self.waiting = 0
+        """New ticks that wait for Redis."""
         self.written = 0
-        """Ticks that Redis has acknowledged, so far."""
-        self.resyncs = 0
+        """Ticks that Redis has acknowledged, so far; some of them twice."""
+        self.left_out = 0
+        """Ticks that were not written when they came, because too many waited, so far."""
         self.loaded = 0
         """Ticks that were read back, so far."""
 
@@ -76,13 +88,11 @@ class MirroredWindow:
         self.memory.take(batches, now_ms)
         if not self.up:
             return
-        for batch in batches:
-            self._pending.append(batch)
-            self._waiting += len(batch.times)
-        self._idle.clear()
+        self._pending.extend(batches)
+        self.waiting += sum(len(batch.times) for batch in batches)
         self._wake.set()
-        if self._waiting > self._max_pending:
-            self._fail(f"{self._waiting} ticks wait for it: it takes fewer than come in")
+        if self.waiting > self._max_pending:
+            self._leave_out()
 
     async def latest(self, symbol: str, exchange: str | None, now_ms: int) -> Tick | None:
         return self.memory.newest(symbol, exchange, now_ms)
@@ -97,26 +107,24 @@ class MirroredWindow:
         """For `/health`. Raises `WindowUnavailableError`."""
         if not self.up:
             raise WindowUnavailableError(f"{self.last_fault}; the window in memory goes on, Redis is tried again")
+        if missing := sum(map(len, self._missing.values())):
+            raise WindowUnavailableError(
+                f"{self._because}: {missing} seconds of its window are not whole, {self.left_out} ticks were left out "
+                "so far; the window in memory is whole"
+            )
         await self._copy.ping()
-        return f"{self.written} ticks written, {self._waiting} wait"
-
-    @property
-    def waiting(self) -> int:
-        """Ticks that wait for Redis."""
-        return self._waiting
+        return f"{self.written} ticks written, {self.waiting} wait"
 
     @property
     def level(self) -> bool:
         """Whether Redis has all that memory has."""
-        return self.up and not self._resyncing and not self._waiting
+        return self.up and not (self._missing or self._pending or self._busy)
 
-    async def load(self, symbols: Sequence[str]) -> int:
-        """After a start: take what Redis still holds into memory; how many ticks.
+    async def load(self) -> int:
+        """At the start: take what Redis still holds into memory; how many ticks.
 
         Where it is down `run` reads the rest before it writes anything: what it keeps is not replaced by less.
         """
-        self._unread = list(symbols)
-        self._read_until = self._clock.now_ms()
         before = self.loaded
         try:
             await self._load_rest()
@@ -127,6 +135,8 @@ class MirroredWindow:
 
     async def _load_rest(self) -> None:
         """What `load` has not read yet. Every piece is read once, however often Redis goes away meanwhile."""
+        if self._read_until is None:
+            self._read_until = self._clock.now_ms()
         while self._unread:
             symbol = self._unread[-1]
             for exchange in await self._copy.exchanges(symbol):
@@ -164,9 +174,10 @@ class MirroredWindow:
         while True:
             try:
                 await self._load_rest()
-                await self._resync()
-                while self.up:
-                    await self._write_pending()
+                await self._copy.ping()
+                self._begin()
+                while True:
+                    await self._step()
             except WindowUnavailableError as error:
                 self._fail(str(error))
             await asyncio.sleep(self._retry_s)
@@ -175,81 +186,118 @@ class MirroredWindow:
         """Wait until Redis has all there is, or is down, or the time is over."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                while self._resyncing or (self.up and self._waiting):
+                while self.up and not self.level:
                     self._idle.clear()
                     await self._idle.wait()
+
+    def _begin(self) -> None:
+        """It answers, and may have lost anything while it did not: all of the window is written anew."""
+        self.up, self._because = True, "it is given the window anew"
+        for slot in self.memory.slots(self._clock.now_ms()):
+            self._miss(slot)
+        self._log.info("redis_up", seconds=sum(map(len, self._missing.values())))
 
     def _fail(self, why: str) -> None:
         if self.up or self.last_fault != why:
             self._log.warning("redis_down", error=why)
-        self.up, self.last_fault = False, why
+        self.up, self.last_fault, self._busy = False, why, False
         self._pending.clear()
-        self._waiting = 0
-        self._wake.set()
+        self._missing.clear()
+        self.waiting = 0
         self._idle.set()
 
-    async def _resync(self) -> None:
-        """Write the whole window anew, in passes: each writes what came during the one before.
+    def _miss(self, slot: Slot) -> None:
+        own = self._missing.get(slot.second)
+        if own is None:
+            own = self._missing[slot.second] = set()
+        own.add((slot.symbol, slot.exchange))
 
-        Nothing queues until a pass is as small as what may wait. Where ticks come faster than Redis takes them it
-        stays down, and the passes go on.
-        """
-        await self._copy.ping()
-        self._resyncing, self.last_fault = True, "it is given the whole window anew"
-        try:
-            total = await self._write_all()
-        finally:
-            self._resyncing = False
-        self.resyncs += 1
-        self._log.info("redis_up", ticks=total)
+    def _leave_out(self) -> None:
+        """Keep the newest batch of each exchange and symbol: Redis is to have the latest prices, if not every tick."""
+        newest = {(batch.symbol, batch.exchange): batch for batch in self._pending}
+        for batch in self._pending:
+            if batch is not newest[batch.symbol, batch.exchange]:
+                for second in {time_ms // SECOND_MS for time_ms in batch.times}:
+                    self._miss(Slot(second, batch.symbol, batch.exchange))
+        self._pending = deque(newest.values())
+        waiting = sum(len(batch.times) for batch in self._pending)
+        gone, self.waiting = self.waiting - waiting, waiting
+        self.left_out += gone
+        self._counted.inc(gone)
+        behind = "it takes fewer ticks than come in"
+        if self._because != behind:
+            self._because = behind
+            self._log.warning("redis_behind", left_out=gone)
+        self._forget_old()
 
-    async def _write_all(self) -> int:
-        known: set[tuple[str, str]] = set()
-        written: dict[Second, int] = {}
-        total = 0
-        while not self.up:  # again where it was left behind during the last pass
-            pieces = self.memory.pieces(self._clock.now_ms(), written)
-            written = {piece.second: piece.size for piece in pieces}
-            left = sum(piece.size - piece.start for piece in pieces)
-            self.up = left <= self._max_pending  # then new ticks wait in the queue, behind this last pass
-            for own in dict.fromkeys((piece.symbol, piece.exchange) for piece in pieces):
-                if own not in known:
-                    known.add(own)
-                    await self._copy.forget(*own)
-            await self._write_pieces(pieces)
-            total += left
-        return total
+    def _forget_old(self) -> None:
+        oldest = (self._clock.now_ms() - self.memory.retention_ms) // SECOND_MS
+        for second in [second for second in self._missing if second < oldest]:
+            del self._missing[second]
 
-    async def _write_pieces(self, pieces: Sequence[Piece]) -> None:
-        group: list[Batch] = []
-        count = 0
-        for batch in (batch for piece in pieces for batch in piece.batches(AT_ONCE, self._numbers)):
-            group.append(batch)
-            count += len(batch.times)
-            if count >= AT_ONCE:
-                await self._write(group, count, publish=False)
-                group, count = [], 0
-        if group:
-            await self._write(group, count, publish=False)
-
-    async def _write(self, batches: Sequence[Batch], count: int, *, publish: bool = True) -> None:
-        await self._copy.add(batches, self._clock.now_ms(), publish=publish)
-        self.written += count
-
-    async def _write_pending(self) -> None:
-        if not self._pending:
+    async def _step(self) -> None:
+        """A round trip: what is new, then, where that was all, what is missing."""
+        batches, count = self._new()
+        slots, again = ([], []) if self._pending else self._cut()
+        if not batches and not again:
+            if self._because:
+                self._because = ""
+                self._log.info("redis_level", left_out=self.left_out)
             self._idle.set()
             self._wake.clear()
             await self._wake.wait()
             return
+        self._busy = True
+        if batches:
+            await self._write(batches, count, publish=True)
+        if again:
+            await self._copy.forget(slots)
+            await self._write_again(again)
+        self._busy = False
+
+    def _new(self) -> tuple[list[Batch], int]:
         batches: list[Batch] = []
         count = 0
         while self._pending and count < AT_ONCE:
             batch = self._pending.popleft()
             count += len(batch.times)
             batches.append(batch)
-        await self._write(batches, count)
-        self._waiting = max(0, self._waiting - count)
+        self.waiting -= count
+        return batches, count
+
+    def _cut(self) -> tuple[list[Slot], list[Batch]]:
+        """Missing seconds, the newest first, as they are in memory now: whatever of them is written before is replaced,
+        and what comes of them from now on is written behind."""
+        self._forget_old()
+        slots: list[Slot] = []
+        batches: list[Batch] = []
+        count = 0
+        while self._missing and count < AT_ONCE:
+            second = max(self._missing)
+            own = self._missing[second]
+            slot = Slot(second, *own.pop())
+            if not own:
+                del self._missing[second]
+            if found := self.memory.batches(slot, AT_ONCE, self._numbers):
+                slots.append(slot)
+                batches += found
+                count += sum(len(batch.times) for batch in found)
+        return slots, batches
+
+    async def _write_again(self, batches: Sequence[Batch]) -> None:
+        group: list[Batch] = []
+        count = 0
+        for batch in batches:
+            if group and count + len(batch.times) > AT_ONCE:
+                await self._write(group, count, publish=False)
+                group, count = [], 0
+            group.append(batch)
+            count += len(batch.times)
+        await self._write(group, count, publish=False)
+
+    async def _write(self, batches: Sequence[Batch], count: int, *, publish: bool) -> None:
+        await self._copy.add(batches, self._clock.now_ms(), publish=publish)
+        self.written += count
 
     async def close(self) -> None:
         await self._copy.close()

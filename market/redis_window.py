@@ -32,9 +32,11 @@ from core.types import Mode
 from market.errors import WindowUnavailableError
 from market.ticks import Batch, Tick, scaled, unscaled
 from market.totals import Totals
-from market.window import Span
+from market.window import Slot, Span
 
 _SECOND_MS = 1_000
+_MEMBERS = 500
+"""Ticks of one command. The time of each answer is bounded, so a slow line must get so many through in that time."""
 
 
 class _Latest(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,7 +51,7 @@ class RedisWindow:
     """`Window` in Redis. One process writes a mode's ticks of an exchange; any number may read.
 
     The batches' arrival numbers must never repeat, not even after a restart (the wall clock's microseconds are a good
-    beginning). timeout_s: bound of each call.
+    beginning). timeout_s: bound of each answer.
     """
 
     def __init__(
@@ -101,7 +103,8 @@ class RedisWindow:
             put(time_ms)
             put(b"%016x:%de-%d" % (number, price, digits))
             number += 1
-        pipe.execute_command("ZADD", key, *members)
+        for start in range(0, len(members), 2 * _MEMBERS):
+            pipe.execute_command("ZADD", key, *members[start : start + 2 * _MEMBERS])
         own = (batch.symbol, batch.exchange)
         second = now_ms // _SECOND_MS
         if self._trimmed.get(own) != second:
@@ -186,10 +189,15 @@ class RedisWindow:
             for member, score in found
         ]
 
-    async def forget(self, symbol: str, exchange: str) -> None:
-        """Drop what is kept of one exchange and symbol, to write it anew."""
+    async def forget(self, slots: Sequence[Slot]) -> None:
+        """Drop what is kept of these seconds, to write them anew."""
         async with self._guarded():
-            await self._client.unlink(f"{self._root}ticks:{exchange}:{symbol}")
+            pipe = self._client.pipeline(transaction=False)
+            for second, symbol, exchange in slots:
+                first_ms = second * _SECOND_MS
+                key = f"{self._root}ticks:{exchange}:{symbol}"
+                pipe.zremrangebyscore(key, first_ms, first_ms + _SECOND_MS - 1)
+            await pipe.execute()
 
     async def ping(self) -> str:
         async with self._guarded():

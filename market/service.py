@@ -53,7 +53,13 @@ class _Side:
         if own.redis_url is not None:
             copy = RedisWindow(own.redis_url, prefix=own.redis_prefix, mode=mode, retention_ms=window_ms)
             self.mirror = MirroredWindow(
-                self.memory, copy, clock=service.clock, logger=service.log, numbers=service.numbers
+                self.memory,
+                copy,
+                symbols=tuple(own.symbols),
+                clock=service.clock,
+                logger=service.log,
+                numbers=service.numbers,
+                left_out=service.metrics.left_out.labels(str(mode)),
             )
         window = self.mirror or self.memory
         self.collector = Collector(
@@ -162,14 +168,10 @@ class MarketService:
     async def run(self) -> None:
         """Take ticks in until cancelled; then what is in flight arrives, and the current minute is written."""
         await self.keeper.start()
-        if self._side.mirror is not None:
-            await self._side.mirror.load(tuple(self.settings.symbols))
+        mirrors = [side.mirror for side in self._sides.values() if side.mirror is not None]
+        await asyncio.gather(*(mirror.load() for mirror in mirrors))  # of both modes: the other may be switched to
         keeping = asyncio.create_task(self.keeper.run(), name="market:minutes")
-        copying = [
-            asyncio.create_task(side.mirror.run(), name=f"market:redis:{side.mode}")
-            for side in self._sides.values()
-            if side.mirror is not None
-        ]
+        copying = [asyncio.create_task(mirror.run(), name="market:redis") for mirror in mirrors]
         try:
             self._intake.start()
             self._ops.set_ready()
@@ -246,6 +248,7 @@ class MarketService:
             "sources": sum(queue.size for queue in self._intake.queues.values()),
             "collector": side.collector.waiting,
             "redis": 0 if side.mirror is None else side.mirror.waiting,
+            "redis_left_out": 0 if side.mirror is None else side.mirror.left_out,
             "window_ticks": side.memory.held,
             "window_thinned": side.memory.thinned,
         }

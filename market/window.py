@@ -10,7 +10,7 @@ ticks of equal price and time count each for themselves.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from msgspec import Struct
 
@@ -23,6 +23,14 @@ class Span(Struct, frozen=True, kw_only=True):
 
     totals: Totals
     since_ms: int
+
+
+class Slot(NamedTuple):
+    """A second of one exchange and symbol. second: counted from the epoch."""
+
+    second: int
+    symbol: str
+    exchange: str
 
 
 class Window(Protocol):

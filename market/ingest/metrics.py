@@ -17,6 +17,12 @@ class SourceMetrics:
         self.minutes = Counter(
             "fairmark_market_minutes", "minutes written, spooled, lost", ["where"], registry=registry
         )
+        self.left_out = Counter(
+            "fairmark_market_redis_left_out",
+            "ticks that came faster than Redis took them: it is given them later, while they are in the window",
+            ["mode"],
+            registry=registry,
+        )
         self.taken: dict[str, int] = {}
         """Ticks that count, by source."""
         self.refused: dict[tuple[str, str], int] = {}

@@ -137,6 +137,8 @@ async def test_without_redis_at_the_start_the_window_in_memory_serves(
         assert (await market.get("/health"))["status"] == "degraded"
         server.start()
         await until(lambda: redis_is(market, True), "Redis")
+        assert market.service._side.mirror is not None
+        await market.service._side.mirror.settle(20)
         assert (await market.get("/health"))["dependencies"]["redis"]["status"] == "up"
 
 
@@ -156,6 +158,86 @@ async def test_a_restarted_service_takes_the_window_up_from_redis(
         found = await market.get("/prices/average/BTCUSDT", period="5m")
         assert (found["price"], found["count"]) == ("1.875", 4)
         assert (await market.get("/prices/latest/BTCUSDT"))["price"] == "2"
+
+
+@pytest.mark.needs_redis
+async def test_after_a_restart_the_other_modes_window_is_there_too(
+    server: RedisServer, sender: Sender, tmp_path: Path
+) -> None:
+    server.start()
+    settings = settings_for({"exchange1": sender}, redis_url=server.url)
+    clock = FixedClock(NOW)
+    async with running(settings, tmp_path, clock=clock) as market:
+        await until(lambda: redis_is(market, True), "Redis")
+        await sender.send(line("BTCUSDT", 1, NOW - 200_000) + line("BTCUSDT", 2, NOW))
+        await market.arrived(2)
+        assert (await market.switch("live"))["changed"] is True
+        await until(lambda: redis_is(market, True), "Redis")
+        await until(lambda: bool(market.service._intake.states()["exchange1"]["up"]), "a connection")
+        await sender.send(line("BTCUSDT", 7, NOW))
+        await market.arrived(3)
+    clock.advance(1_000)
+    async with running(settings, tmp_path, clock=clock) as market:  # in test mode again
+        found = await market.get("/prices/average/BTCUSDT", period="5m")
+        assert (found["price"], found["count"], found["mode"]) == ("1.5", 2, "test")
+        await market.switch("live")
+        found = await market.get("/prices/average/BTCUSDT", period="5m")
+        assert (found["price"], found["count"], found["mode"]) == ("7", 1, "live")
+
+
+@pytest.mark.needs_redis
+async def test_a_redis_slower_than_the_ticks_has_the_latest_price_and_later_all_of_them(
+    server: RedisServer, sender: Sender, tmp_path: Path
+) -> None:
+    server.start()
+    proxy = await CutProxy("127.0.0.1", server.port).start()
+    client: redis.Redis = redis.Redis.from_url(server.url, decode_responses=True)
+    settings = settings_for({"exchange1": sender}, redis_url=f"redis://127.0.0.1:{proxy.port}/0")
+    async with running(settings, tmp_path) as market:
+        mirror = market.service._side.mirror
+        assert mirror is not None
+        await until(lambda: mirror.up, "Redis")
+        mirror._max_pending = 2_000
+        begun = mirror.written
+        proxy.slow(80_000)  # about two thousand ticks a second
+
+        async def burst(number: int) -> None:
+            now = market.service.clock.now_ms()
+            await sender.send(line("BTCUSDT", number, now) + b"".join(line("ETHUSDT", 7, now) for _ in range(199)))
+            await market.arrived(number * 200)
+
+        async def told() -> int:
+            """The latest price of BTCUSDT that Redis has."""
+            raw = await client.get("fairmark:test:latest:BTCUSDT")
+            return 0 if raw is None else int(json.loads(raw)["price"])
+
+        async with asyncio.timeout(120):
+            for number in itertools.count(1):
+                await burst(number)
+                if mirror.left_out > 20_000:
+                    break
+        body = await market.get("/health")
+        assert (body["status"], body["dependencies"]["redis"]["status"]) == ("degraded", "down")
+        assert "it takes fewer ticks than come in" in body["dependencies"]["redis"]["detail"]
+        assert body["queues"]["redis_left_out"] > 20_000
+        assert body["queues"]["redis"] <= 2_200
+        assert mirror.up
+        assert (await market.get("/prices/latest/BTCUSDT"))["price"] == str(number)
+        async with asyncio.timeout(60):
+            while await told() < number:  # noqa: ASYNC110 - Redis tells nobody
+                await asyncio.sleep(0.05)
+        sent = number * 200
+        assert mirror.written - begun < sent
+        assert (await market.get("/prices/average/ETHUSDT", period="5m"))["count"] == number * 199
+        proxy.slow(None)
+        await mirror.settle(60)
+        assert (await market.get("/health"))["dependencies"]["redis"]["status"] == "up"
+        assert await client.zcard("fairmark:test:ticks:exchange1:ETHUSDT") == number * 199
+        prices = [Decimal(m[17:]) for m in await client.zrange("fairmark:test:ticks:exchange1:BTCUSDT", 0, -1)]
+        assert prices == list(range(1, number + 1))
+        assert await told() == number
+    await client.aclose()
+    await proxy.cut()
 
 
 @pytest.mark.needs_redis

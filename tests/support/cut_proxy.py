@@ -1,4 +1,4 @@
-"""A TCP proxy that a test can cut or freeze: a server that is away, or hangs, without touching the server."""
+"""A TCP proxy that a test can cut, freeze or slow: a server that is away, hangs or lags, and knows nothing of it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ class CutProxy:
         self._writers: set[asyncio.StreamWriter] = set()
         self._flows = asyncio.Event()
         self._flows.set()
+        self._seconds_a_byte = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> CutProxy:
@@ -41,6 +42,10 @@ class CutProxy:
     def thaw(self) -> None:
         self._flows.set()
 
+    def slow(self, bytes_per_s: int | None) -> None:
+        """Give the server so much of each connection; None: all that comes."""
+        self._seconds_a_byte = 1 / bytes_per_s if bytes_per_s else 0.0
+
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
@@ -48,7 +53,7 @@ class CutProxy:
         there: asyncio.StreamWriter | None = None
         try:
             back, there = await asyncio.open_connection(self._host, self._to_port)
-            await asyncio.gather(self._pump(reader, there), self._pump(back, writer))
+            await asyncio.gather(self._pump(reader, there, slowed=True), self._pump(back, writer))
         except (OSError, asyncio.CancelledError):
             pass
         finally:
@@ -57,9 +62,11 @@ class CutProxy:
                 if each is not None:
                     each.transport.abort()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65_536):
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, slowed: bool = False) -> None:
+        while data := await reader.read(4_096 if slowed and self._seconds_a_byte else 65_536):
             await self._flows.wait()
+            if slowed and self._seconds_a_byte:
+                await asyncio.sleep(len(data) * self._seconds_a_byte)
             writer.write(data)
             await writer.drain()
         with contextlib.suppress(OSError, RuntimeError):
