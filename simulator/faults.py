@@ -158,7 +158,7 @@ class WebPage(_RequestFault):
 
 
 class PlainText(_RequestFault):
-    """The sound body, called plain text. (No difference on a stream.)"""
+    """The sound body, called plain text. (No difference on a stream: its messages are called nothing.)"""
 
     kind: Literal["plain_text"]
 
@@ -182,7 +182,7 @@ class Million(_RequestFault):
 
 
 class Bomb(_RequestFault):
-    """A small body that says it is packed, and unpacks to 64 MiB. (No difference on a stream: none is packed.)"""
+    """A small body that says it is packed, and unpacks to 64 MiB. On a stream: such a message, in binary."""
 
     kind: Literal["gzip_bomb"]
 
@@ -194,7 +194,7 @@ class Deep(_RequestFault):
 
 
 class Drip(_RequestFault):
-    """The body comes byte by byte, one each `ms`. (No difference on a stream.)"""
+    """The body comes byte by byte, one each `ms`. On a stream: so does each message, and nothing between its bytes."""
 
     kind: Literal["drip"]
     ms: int = Field(default=1_000, ge=1, le=60_000)
@@ -229,6 +229,12 @@ class Repeat(_RequestFault):
     """Each of a stream's messages comes twice."""
 
     kind: Literal["repeat"]
+
+
+class Renumber(_RequestFault):
+    """A stream's numbers begin anew at 1, once on each connection. (No difference where they are not numbered.)"""
+
+    kind: Literal["renumber"]
 
 
 class Close(_RequestFault):
@@ -270,7 +276,7 @@ Hostile = (
     | Deep
 )
 """Answers that are none, or not in the exchange's own form."""
-Streamed = Deaf | Denied | Gap | Repeat | Close | Leave
+Streamed = Deaf | Denied | Gap | Repeat | Renumber | Close | Leave
 """Faults that only a stream can have."""
 RequestFault = Withheld | Wrong | Hostile | Streamed
 Fault = Annotated[RequestFault | Refused, Field(discriminator="kind")]

@@ -6,6 +6,7 @@ A market that does not move is quiet, as at the exchanges: nothing comes but wha
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
@@ -17,10 +18,12 @@ from core.clock import Clock
 from core.types import Pair
 from simulator.exchange import Asked, Exchange
 from simulator.faults import (
+    Bomb,
     Close,
     Deaf,
     Deep,
     Denied,
+    Drip,
     Duplicate,
     Empty,
     FaultTable,
@@ -30,6 +33,7 @@ from simulator.faults import (
     Malformed,
     Million,
     NotUtf8,
+    Renumber,
     Repeat,
     RequestFault,
     Reset,
@@ -45,7 +49,8 @@ ANSWER_S = 5.0
 FAREWELL_S = 1.0
 """After it asked its client to leave, the venue closes the connection itself."""
 MAX_MESSAGE = 64 * 1024
-Hostilities = Malformed | Empty | WebPage | Duplicate | NotUtf8 | Million | Deep
+_TEXT_FRAME, _LENGTH_FOLLOWS = 0x81, 126  # RFC 6455, 5.2: whole and unmasked; 16 bits of length
+Hostilities = Malformed | Empty | WebPage | Duplicate | NotUtf8 | Million | Bomb | Deep
 """Those hostile faults that a single message can have; the others are a handshake's, or a body's."""
 
 Tell = Callable[[Pair, Reply], None]
@@ -80,6 +85,8 @@ class StreamSession:
         self._wanted: dict[tuple[str, str], Wanted] = {}
         self._seen: dict[tuple[str, str], tuple[Decimal, Decimal, Decimal]] = {}
         self._numbers: dict[tuple[str, str], int] = {}
+        self._renumbered: set[tuple[str, str]] = set()
+        self._dripping = False
         self._changed = asyncio.Event()
         self._answered = asyncio.Event()
 
@@ -102,7 +109,7 @@ class StreamSession:
 
     @property
     def _silent(self) -> bool:
-        return self._faults.standing(self._exchange.name, Hang) is not None
+        return self._dripping or self._faults.standing(self._exchange.name, Hang) is not None
 
     async def _listen(self) -> None:
         message: WSMessage
@@ -179,15 +186,35 @@ class StreamSession:
             return
         now_ms = self._clock.now_ms()
         market, reply = self._exchange.shown(asked, now_ms, fault)
+        if isinstance(fault, Renumber) and key not in self._renumbered:
+            self._renumbered.add(key)
+            self._numbers[key] = 0
         lost = fault.missing if isinstance(fault, Gap) else 0
         number = self._numbers[key] = self._numbers.get(key, now_ms) + 1 + lost
         body = encoded(self._dialect.show[wanted.kind](market, Frame(wanted.symbol, number, now_ms)))
         if isinstance(fault, Hostilities):
             reply = hostile(fault, replace(reply, body=body))
             body = reply.body
+        if isinstance(fault, Drip):
+            await self._drip(body, fault.ms)
+            return
         for _ in range(2 if isinstance(fault, Repeat) else 1):
-            await self._ws.send_frame(body, WSMsgType.TEXT)
+            await self._ws.send_frame(body, WSMsgType.BINARY if isinstance(fault, Bomb) else WSMsgType.TEXT)
         self._tell(asked.pair, self._as_told(reply, fault))
+
+    async def _drip(self, body: bytes, ms: int) -> None:
+        """One message, byte by byte. Nothing else may be said before its last one."""
+        assert len(body) < 1 << 16  # noqa: S101 - a market is shown in some hundred bytes
+        frame = struct.pack("!BBH", _TEXT_FRAME, _LENGTH_FOLLOWS, len(body)) + body
+        self._dripping = True
+        try:
+            for byte in frame:
+                if self._transport is None or self._transport.is_closing():
+                    return
+                self._transport.write(bytes([byte]))
+                await asyncio.sleep(ms / 1000)
+        finally:
+            self._dripping = False
 
     def _as_told(self, reply: Reply, fault: RequestFault | None) -> Reply:
         return replace(

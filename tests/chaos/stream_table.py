@@ -20,7 +20,8 @@ completes, and of the sound venues nothing is requested.
 - stream: the reason in `fairmark_streams_reconnects_total` where the connection is lost, the outcome in
   `fairmark_streams_reads_total` where it stays but its price is not used;
 - price: `requested` where the source is asked over HTTP in the same round, `streamed` where the stream's price is used
-  all the same, a failure code where the stream's price is taken for the source's word and refused.
+  all the same (over a new connection, where the old one is lost), a failure code where the stream's price is taken for
+  the source's word and refused, or where its HTTP fails as well.
 
 | fault | what the stream does | stream | price |
 | --- | --- | --- | --- |
@@ -62,12 +63,15 @@ def row(
     name = f"{fault['kind']} ({shown})" if shown else str(fault["kind"])
     if open_first:
         name += ", once open"
-    return StreamRow(name, does, {"over": "stream", **fault}, lost, unused, codes, open_first)
+    over = {} if fault["kind"] == "refused" else {"over": "stream"}  # nobody listens to the one or to the other
+    return StreamRow(name, does, over | fault, lost, unused, codes, open_first)
 
 
 STREAM_ROWS = (
     row("never answers the handshake", "timeout", kind="hang"),
     row("falls silent: not even pings are answered", "silent", kind="hang", open_first=True),
+    row("sends one byte a second, and between them no pong", "silent", kind="drip", ms=1000),
+    row("is gone, and its HTTP with it", "refused", "closed", price=(Code.CONNECTION,), kind="refused"),
     row("is out of patience", "rate_limited", kind="429", retry_after_s=60),
     row("has an error of its own", "refused", kind="500"),
     row("sends us to a private address, where we do not go", "refused", kind="redirect"),
@@ -79,6 +83,7 @@ STREAM_ROWS = (
     row("asks us to leave", "told_to_leave", "closed", kind="leave"),
     row("cuts its JSON in half", "garbage", kind="malformed"),
     row("sends empty messages", "garbage", kind="empty"),
+    row("sends what would unpack to 64 MiB: it is not unpacked", "garbage", kind="gzip_bomb"),
     row("nests 50,000 lists", "garbage", kind="deep"),
     row("sends a list of a million elements", "too_large", kind="million"),
     row("shows zeros", "garbage", kind="zero"),
@@ -89,6 +94,9 @@ STREAM_ROWS = (
     row("is 50 ms late", price=STREAMED, kind="delay", ms=50),
     row("tells everything twice", price=STREAMED, kind="repeat"),
     row("loses messages", price=STREAMED, kind="gap", missing=3),
+    row("begins its numbers anew", "renumbered", price=STREAMED, kind="renumber", open_first=True),
+    row("calls it plain text: messages have no such name", price=STREAMED, kind="plain_text"),
+    row("shows that nothing was traded: of a stream no volume is read", price=STREAMED, kind="untraded"),
     row("names a key twice in a field that nobody reads", price=STREAMED, kind="duplicate_keys"),
     row("has bytes that are no UTF-8 in a field that nobody reads", price=STREAMED, kind="not_utf8"),
     row("shows a book 4 % wide", price=(Code.WIDE_SPREAD,), kind="wide", bps=400),

@@ -8,6 +8,7 @@ import ssl
 from collections.abc import AsyncIterator
 from decimal import Decimal
 from pathlib import Path
+from typing import get_args
 
 import httpx
 import pytest
@@ -17,8 +18,10 @@ from aiohttp import web
 from aggregator.states import State
 from core.median import lower_median, to_scaled
 from core.types import FailureCode, Feed, Group, Pair, Quote, SourceFailure
+from simulator.faults import Hostile, Streamed, Withheld, Wrong
 from tests.chaos.rest_table import ROWS, Row, document
 from tests.chaos.rounds import CATALOGUE, FETCHERS, Rounds, rounds
+from tests.chaos.stream_table import STREAM_ROWS
 
 real_rounds = pytest.mark.asyncio(loop_scope="module")
 pytestmark = pytest.mark.needs_anvil
@@ -133,6 +136,15 @@ async def test_when_every_venue_fails_there_is_no_round_and_the_answer_stands(re
     codes = {each.code for refusal in seen.record.refusals for each in refusal.failures}
     assert codes == {FailureCode.NOT_TRADED}
     assert after.record.round == before.record.round + 1  # type: ignore[operator]
+
+
+def test_every_fault_of_the_simulator_has_its_row_in_each_table_where_there_can_be_such_a_fault() -> None:
+    def kinds(*faults: object) -> set[str]:
+        return {each.model_fields["kind"].annotation.__args__[0] for fault in faults for each in get_args(fault)}  # type: ignore[union-attr]
+
+    both = kinds(Withheld, Wrong, Hostile) | {"refused"}
+    assert {str(row.fault["kind"]) for row in ROWS if row.fault} == both
+    assert {str(row.fault["kind"]) for row in STREAM_ROWS} == both | kinds(Streamed)
 
 
 def test_the_page_shows_the_table() -> None:

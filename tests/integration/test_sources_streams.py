@@ -6,7 +6,6 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from decimal import Decimal
-from typing import Any
 
 import httpx
 import msgspec
@@ -18,7 +17,6 @@ from core.ops import Ops
 from core.settings import SimulatorSettings
 from core.types import Pair
 from simulator import RecordedBody, Simulator
-from simulator.stream_session import StreamSession
 from simulator.streams import DIALECTS
 from sources.http import Reading
 from sources.latest import KEEP_MS
@@ -274,32 +272,20 @@ async def test_a_repeated_message_is_read_once(simulator: Simulator) -> None:
     assert sample(registry, "fairmark_streams_messages_total", source=VENUE, heard="repeated") >= 4
 
 
-async def test_a_stream_whose_numbers_begin_anew_is_opened_again(
-    simulator: Simulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    show = StreamSession._show
-    sessions: set[StreamSession] = set()
-    struck: set[StreamSession] = set()
-
-    async def begin_anew(session: StreamSession, *args: Any) -> None:
-        if session in struck:
-            session._numbers = dict.fromkeys(session._numbers, 0)
-            struck.remove(session)
-        await show(session, *args)
-        sessions.add(session)
-
-    monkeypatch.setattr(StreamSession, "_show", begin_anew)
+async def test_a_stream_whose_numbers_begin_anew_is_opened_again(simulator: Simulator) -> None:
     registry = CollectorRegistry()
     async with streaming(simulator.stream_urls(), {VENUE: [BTC]}, registry=registry) as streams:
         await until(lambda: shown(streams, VENUE) is not None)
-        struck |= sessions
-        assert str(BTC) in await lost(streams, "renumbered")
-        assert sample(registry, "fairmark_streams_messages_total", source=VENUE, heard="repeated") == MAX_REPEATS - 1
-        await until(lambda: shown(streams, VENUE) is not None)
-        reading = shown(streams, VENUE)
-        assert reading is not None
-        assert true_to(simulator, reading)
-        assert len(sessions) == 2
+        async with fault(simulator, VENUE, kind="renumber"):
+            assert str(BTC) in await lost(streams, "renumbered")
+            repeated = {"source": VENUE, "heard": "repeated"}
+            assert sample(registry, "fairmark_streams_messages_total", **repeated) == MAX_REPEATS - 1
+            await until(lambda: state(streams, VENUE).up and shown(streams, VENUE) is not None)
+            reading = shown(streams, VENUE)
+            assert reading is not None
+            assert true_to(simulator, reading)
+        lost_for = {"source": VENUE, "reason": "renumbered"}
+        assert sample(registry, "fairmark_streams_reconnects_total", **lost_for) == 1
 
 
 @pytest.mark.parametrize(
