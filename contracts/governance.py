@@ -79,8 +79,8 @@ def configured(feed: Feed) -> FeedOnChain:
         min_contributors=feed.min_contributors,
         deviation_bps=feed.deviation_bps,
         heartbeat_s=-(-feed.heartbeat_ms // 1000),
-        limit_bps=max(LIMIT_BPS, 4 * feed.deviation_bps),
-        max_spread_bps=MAX_SPREAD_BPS,
+        limit_bps=0 if feed.signal else max(LIMIT_BPS, 4 * feed.deviation_bps),
+        max_spread_bps=0 if feed.signal else MAX_SPREAD_BPS,
     )
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
+import msgspec
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -32,6 +33,7 @@ from pydantic import (
 from core.errors import ConfigurationError, CyclicFeedsError
 from core.pipeline import order_problems
 from core.reporting import Policy, order
+from core.signal_feeds import signal_feed_problems
 from core.signals import SignalRange
 from core.types import QUOTE_RULES, REPORT_RULES, Aggregate, Feed, Group, Mode, Pair
 
@@ -50,6 +52,8 @@ _PATTERNS = {
 }
 """What a mismatch means, in words."""
 _KEY = re.compile(r"(0x)?[0-9a-fA-F]{64}")
+NEVER_MS = 2**53
+"""A limit of age that nothing reaches."""
 _CURVE_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 """secp256k1's (SEC 2, 2.4.1): a private key lies below it."""
 
@@ -308,8 +312,11 @@ class SignalSettings(_Section):
 
 
 class StrategySettings(_Section):
-    """The key of one strategy; default: a file in data_dir, made at the first start."""
+    """One strategy's key; default: a file in data_dir, made at the first start. Those that report on chain are listed,
+    as fetchers are: `[strategies.NAME]`, be it empty."""
 
+    address: Address | None = Field(default=None, description="the reporter's address, for the deployer")
+    chain_url: Url | None = Field(default=None, description="this strategy's own node; default: chain.url")
     key: Key | None = None
     key_file: Path | None = Field(default=None, description="holds the key in hex, or an encrypted keystore")
     key_password: SecretStr | None = None
@@ -436,6 +443,9 @@ class FeedSettings(_Section):
     """One published pair. See `core.types.Feed` for the meaning of each rule."""
 
     pair: str
+    signal: Name | None = Field(
+        default=None, description="the signal that strategies report for it: see docs/reporters.md; default: prices"
+    )
     decimals: int = Field(default=8, ge=0, le=18)
     heartbeat_s: int = Field(default=60, ge=1)
     deviation_bps: int = Field(default=50, ge=1, le=10_000)
@@ -500,7 +510,9 @@ class GroupSettings(_Section):
     """Feeds that share rounds. n >= 3f + 1 reporters are registered, threshold >= 2f + 1 must sign."""
 
     feeds: tuple[str, ...] = Field(min_length=1, max_length=256)
-    reporters: tuple[Name, ...] | None = Field(default=None, description="fetchers that report; default: all")
+    reporters: tuple[Name, ...] | None = Field(
+        default=None, description="fetchers that report, of a signal strategies; default: all"
+    )
     f: int = Field(default=1, ge=0, le=40)
     threshold: int | None = Field(default=None, ge=1, description="default: 2f + 1")
     grid_ms: int = Field(default=10, ge=1, le=1_000)
@@ -570,6 +582,8 @@ class Settings(_Section):
             if port == 0:
                 problems.append(f"{name}.port: 0 is for services that announce their port; name a fixed one here")
         problems += self._signal_problems()
+        if not {place.partition(".")[0] for place in unknown} & {"signals", "feeds", "groups", "strategies"}:
+            problems += signal_feed_problems(self)
         for name, stated, known in (
             ("quotes", self.validation.quotes, QUOTE_RULES),
             ("reports", self.validation.reports, REPORT_RULES),
@@ -625,7 +639,8 @@ class Settings(_Section):
         """What is wrong with a group's numbers of people."""
         group, where = self.groups[name], f"groups.{name}"
         reporters = self.reporters(name)
-        problems = [f"{where}.reporters: {r} is no fetcher" for r in reporters if r not in self.fetchers]
+        known, kind = (self.strategies, "strategy") if self.signal_of(name) else (self.fetchers, "fetcher")
+        problems = [f"{where}.reporters: {r} is no {kind}" for r in reporters if r not in known]
         threshold = group.threshold or 2 * group.f + 1
         if len(reporters) < 3 * group.f + 1:
             problems.append(f"{where}: f = {group.f} needs at least {3 * group.f + 1} reporters, not {len(reporters)}")
@@ -641,9 +656,23 @@ class Settings(_Section):
         return problems
 
     def reporters(self, group: str) -> tuple[str, ...]:
-        """The fetchers that report for `group`, in the order in which the contract lists their keys."""
+        """The fetchers, or of a signal the strategies, that report for `group`; in a fixed order."""
         listed = self.groups[group].reporters
-        return tuple(sorted(self.fetchers)) if listed is None else listed
+        known = self.strategies if self.signal_of(group) else self.fetchers
+        return tuple(sorted(known)) if listed is None else listed
+
+    def all_reporters(self) -> tuple[str, ...]:
+        """Those that report for any group, by name."""
+        return tuple(sorted({name for group in self.groups for name in self.reporters(group)}))
+
+    def signal_of(self, group: str) -> str | None:
+        """The signal that `group` puts on chain; None: it is one of prices."""
+        pairs = self.groups[group].feeds
+        return next((feed.signal for feed in self.feeds if feed.signal and feed.pair in pairs), None)
+
+    def group_of(self, signal: str) -> str | None:
+        """The group that puts `signal` on chain; None: it stays off chain."""
+        return next((name for name in self.groups if self.signal_of(name) == signal), None)
 
     def group(self, name: str) -> Group:
         """The domain's view of a configured group. Raises `KeyError`."""
@@ -652,7 +681,12 @@ class Settings(_Section):
         by_pair = {feed.pair: feed for feed in self.feeds}
         return Group(
             name=name,
-            feeds=tuple(feed_of(by_pair[pair], threshold, len(self.reporters(name))) for pair in settings.feeds),
+            feeds=tuple(
+                feed_of(
+                    by_pair[pair], threshold, len(self.reporters(name)), self.signals.get(by_pair[pair].signal or "")
+                )
+                for pair in settings.feeds
+            ),
             f=settings.f,
             threshold=threshold,
             grid_ms=settings.grid_ms,
@@ -680,9 +714,12 @@ class Settings(_Section):
         return self.store_url("market") if own in (None, "sqlite") else _async_url(str(own))
 
 
-def feed_of(settings: FeedSettings, threshold: int, reporters: int) -> Feed:
-    """The domain's view of a feed. threshold, reporters: its group's, which are the defaults of its own numbers."""
-    return Feed(
+def feed_of(settings: FeedSettings, threshold: int, reporters: int, signal: SignalSettings | None = None) -> Feed:
+    """The domain's view of a feed. threshold, reporters: its group's, which are the defaults of its own numbers.
+
+    signal: what it publishes. A signal has one source, its strategy; it is as old as its data, and may stand still.
+    """
+    feed = Feed(
         pair=Pair(settings.pair),
         decimals=settings.decimals,
         heartbeat_ms=settings.heartbeat_s * 1000,
@@ -707,6 +744,25 @@ def feed_of(settings: FeedSettings, threshold: int, reporters: int) -> Feed:
         max_unchanged_ms=int(settings.max_unchanged_s * 1000),
         policy=settings.policy,
         description=settings.description,
+    )
+    if signal is None:
+        return feed
+    age_ms = signal.max_age_ms
+    return msgspec.structs.replace(
+        feed,
+        signal=True,
+        decimals=signal.decimals,
+        min_price=signal.minimum,
+        max_price=signal.maximum,
+        min_sources=1,
+        wanted_sources=1,
+        fresh_quote_age_ms=age_ms,
+        max_quote_age_ms=age_ms,
+        fresh_receipt_age_ms=age_ms,
+        max_receipt_age_ms=age_ms,
+        fresh_unchanged_ms=NEVER_MS,
+        max_unchanged_ms=NEVER_MS,
+        policy=signal.policy,
     )
 
 
@@ -907,6 +963,8 @@ def _take_out(tree: dict[str, Any], place: tuple[Any, ...], unknown: set[str]) -
         unknown.add(top)
     elif top == "fetchers" and re.match(_NAME, place[1]):
         entries[place[1]] = {"sources": ["none"]}
+    elif top == "strategies" and re.match(_NAME, place[1]):
+        entries[place[1]] = {}
     elif top in {"fetchers", "groups"}:
         entries.pop(place[1], None)
         unknown.add(top)
@@ -917,6 +975,7 @@ def _take_out(tree: dict[str, Any], place: tuple[Any, ...], unknown: set[str]) -
 
 def _only_pair(feed: Any) -> dict[str, Any] | None:
     try:
-        return {"pair": Pair(feed["pair"])}
+        signal = feed.get("signal")
+        return {"pair": Pair(feed["pair"]), "signal": signal if isinstance(signal, str) else None}
     except (TypeError, KeyError, ValueError, AttributeError):
         return None

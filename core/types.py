@@ -168,6 +168,7 @@ class Feed(Struct, frozen=True, kw_only=True):
     min_sources / wanted_sources: quotes a fetcher needs, and tries for, before it reports a price.
     min_price / max_price: the declared magnitude; outside it a quote is refused.
     policy: what the silence of one registered reporter does: see `core.reporting`. The same for all feeds of a group.
+    signal: strategies decide it, and it may jump within its range: the contract's breaker has no limits for it.
     unchanged_bps: a reporter calls a price that is within this of the standing answer "unchanged"; 0: only the same.
     outlier_floor_bps: the median-absolute-deviation rule never rejects a quote nearer than this.
     aggregate: how a fetcher draws its answer from the quotes that count. trust: by source, what it weighs where the
@@ -204,6 +205,7 @@ class Feed(Struct, frozen=True, kw_only=True):
     trust: dict[str, Decimal] = {}
     wanted_contributors: int = 0
     policy: Policy = Policy.QUORUM
+    signal: bool = False
     description: str = ""
 
 

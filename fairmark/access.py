@@ -19,6 +19,7 @@ from contracts.report import LocalSigner
 from core.errors import ConfigurationError, StartError
 from core.settings import Settings, secret
 from core.types import Mode
+from fairmark.basics import kept_secret
 
 
 def deployment_record(settings: Settings) -> DeploymentRecord:
@@ -66,6 +67,21 @@ def fetcher_key(settings: Settings, name: str) -> str:
     return _opened(key, fetcher.key_password, fetcher.key_password_file, f"fetchers.{name}.key_password")
 
 
+def strategy_key(settings: Settings, name: str, *, make: bool = True) -> str:
+    """The key a strategy signs with: as given, else from a file in data_dir. make: it, where it is missing.
+
+    Raises `ConfigurationError`, `KeyRefusedError` or `StartError`.
+    """
+    own = settings.strategies.get(name)
+    if own is None or (own.key is None and own.key_file is None):
+        path = settings.data_dir / "strategies" / f"{name}.key"
+        if not make and not path.exists():
+            raise ConfigurationError([f"strategies.{name}.address: missing, and its key is not here: no {path}"])
+        return kept_secret(settings, path)
+    key = secret(own.key, own.key_file, f"strategies.{name}.key")
+    return _opened(key, own.key_password, own.key_password_file, f"strategies.{name}.key_password")
+
+
 def aggregator_key(settings: Settings) -> str:
     """The key that pays for rounds. Raises `ConfigurationError` or `KeyRefusedError`."""
     own = settings.aggregator
@@ -85,11 +101,26 @@ def _opened(key: str, password: SecretStr | None, password_file: Path | None, wh
 
 
 def reporter_address(settings: Settings, name: str) -> str:
-    """A fetcher's on-chain identity: as configured, else from its key.
+    """A fetcher's or a strategy's on-chain identity: as configured, else from its key.
 
-    Raises `DevelopmentKeyError` where everybody has that key and the chain is not for development.
+    Raises `ConfigurationError`, or `DevelopmentKeyError` where everybody has that key and the chain is not for
+    development.
     """
-    configured = settings.fetchers[name].address
-    address = configured or LocalSigner(fetcher_key(settings, name)).address
+    fetcher = settings.fetchers.get(name)
+    if fetcher is not None:
+        address = fetcher.address or LocalSigner(fetcher_key(settings, name)).address
+    else:
+        configured = settings.strategies[name].address
+        address = configured or LocalSigner(strategy_key(settings, name, make=False)).address
     refuse_development_key(address, settings.chain.chain_id)
     return address
+
+
+def reporter_signer(settings: Settings, name: str, key: str, address: str | None) -> LocalSigner:
+    """Who signs on chain as `name`. address: as configured. Raises `ConfigurationError` or `DevelopmentKeyError`."""
+    signer = LocalSigner(key)
+    refuse_development_key(signer.address, settings.chain.chain_id)
+    if address is not None and address.lower() != signer.address.lower():
+        kind = "fetchers" if name in settings.fetchers else "strategies"
+        raise ConfigurationError([f"{kind}.{name}.address: {address} is not the address of its key, {signer.address}"])
+    return signer

@@ -24,7 +24,6 @@ from broker.memory import MemoryBus
 from broker.rabbitmq import RabbitBus
 from contracts.client import OracleClient
 from contracts.errors import RpcUnavailableError
-from contracts.keys import refuse_development_key
 from contracts.report import LocalSigner
 from core.documents import SqlDocuments
 from core.errors import ConfigurationError
@@ -32,7 +31,7 @@ from core.logs import get_logger
 from core.ops import Ops, ops_app, serve
 from core.settings import Settings, secret, secrets_of
 from core.types import Mode
-from fairmark.access import aggregator_key, chain_client, fetcher_key
+from fairmark.access import aggregator_key, chain_client, fetcher_key, reporter_signer, strategy_key
 from fairmark.basics import instance_name, make_clock, make_data_dir, store_url
 from fairmark.source_states import show_sources
 from fetchers.report_store import SqlReportStore
@@ -40,6 +39,7 @@ from fetchers.rules import PIPELINE as QUOTES
 from fetchers.service import FetcherService
 from market.service import MarketService
 from market.store import SqlMinuteStore
+from signals.decisions import Decisions
 from simulator.lines import LineServer
 from simulator.service import Simulator
 from sources import (
@@ -53,6 +53,8 @@ from sources import (
     simulator_stream_urls,
 )
 
+LONGEST_SAMPLE_S = 5.0
+"""A strategy on chain looks once a period, and so often at the least, whether its decision calls for a round."""
 Announce = Callable[[str, int], None]
 """Called with a service's name and the port it listens on, once it does."""
 
@@ -107,13 +109,9 @@ async def run_fetcher(
     ops: its health, where the caller wants to see it. extend: adds routes to its operators' endpoints.
     """
     mode = settings.named_mode()
-    signer = LocalSigner(fetcher_key(settings, name))
-    refuse_development_key(signer.address, settings.chain.chain_id)
+    key = fetcher_key(settings, name)
     own = settings.fetchers[name]
-    if own.address is not None and own.address.lower() != signer.address.lower():
-        raise ConfigurationError(
-            [f"fetchers.{name}.address: {own.address} is not the address of its key, {signer.address}"]
-        )
+    signer = reporter_signer(settings, name, key, own.address)
     clock = make_clock(settings)
     ops = ops or Ops(name, mode, clock)
     catalogue = load_catalogue()
@@ -194,6 +192,49 @@ def limit_shares(settings: Settings, sources: Sequence[str]) -> dict[str, int]:
         return dict.fromkeys(sources, share)
     naming = Counter(source for each in settings.fetchers.values() for source in set(each.sources))
     return {source: naming[source] for source in sources}
+
+
+async def run_strategy_on_chain(
+    settings: Settings, name: str, group: str, decisions: Decisions, *, ops: Ops, host: str, port: int
+) -> None:
+    """A strategy as the reporter of the signal that `group` puts on chain: jobs in, reports signed with its key out.
+
+    ops: its health. Raises `ConfigurationError` where it is none of the group's reporters.
+    """
+    if name not in settings.reporters(group):
+        known = ", ".join(settings.reporters(group)) or "none; list it as [strategies.NAME]"
+        raise ConfigurationError([f"groups.{group}.reporters: {name} is none of them: {known}"], "configuration")
+    mode, clock, logger = settings.named_mode(), make_clock(settings), get_logger(name, settings.mode)
+    own = settings.strategies[name]
+    signer = reporter_signer(settings, name, strategy_key(settings, name), own.address)
+    async with contextlib.AsyncExitStack() as stack:
+        listening = await stack.enter_async_context(serve(ops_app(ops), host, port, name))
+        logger.info("strategy_on_chain", address=signer.address, group=group, port=listening)
+        chain = await stack.enter_async_context(chain_client(settings, mode, own.chain_url))
+        joined = await stack.enter_async_context(_bus(settings, ops, None))
+        store = SqlReportStore(store_url(settings, name))
+        stack.push_async_callback(store.close)
+        service = FetcherService(
+            name=name,
+            instance=instance_name(),
+            groups=[settings.group(group)],
+            sources=[name],
+            catalogue={name: decisions},
+            pool=decisions,
+            bus=joined,
+            chain=chain,
+            signer=signer,
+            store=store,
+            clock=clock,
+            mode=mode,
+            ops=ops,
+            logger=logger,
+            sample_s=min(decisions.schedule.period_ms / 1000, LONGEST_SAMPLE_S),
+        )
+        stack.push_async_callback(decisions.close)
+        deciding = asyncio.create_task(decisions.run(), name=f"{name}:decisions")
+        stack.callback(deciding.cancel)
+        await service.run()
 
 
 def retry_policy(settings: Settings) -> RetryPolicy:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import secrets
+from pathlib import Path
 
+from contracts.keys import new_key
 from core.clock import SystemClock
 from core.errors import StartError
 from core.settings import Settings
@@ -30,3 +34,20 @@ def make_data_dir(settings: Settings) -> None:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise StartError(f"data_dir: {settings.data_dir} cannot be made: {error.strerror}") from error
+
+
+def kept_secret(settings: Settings, path: Path) -> str:
+    """A secret of 32 bytes in a file for its owner only, made where it is missing. Raises `StartError`."""
+    make_data_dir(settings)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # written beside and linked into place, so that of two that start at once neither reads half of it
+        draft = path.with_name(f"{path.name}.{instance_name()}")
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(new_key())
+        with contextlib.suppress(FileExistsError):
+            path.hardlink_to(draft)
+        draft.unlink()
+        return path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise StartError(f"{path} cannot be kept: {error.strerror}") from error

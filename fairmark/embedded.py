@@ -160,6 +160,11 @@ async def up(settings: Settings, config: Path | None, progress: Progress, banner
     """Run the whole tree until cancelled. Raises `StartError` and its kin when it cannot start."""
     if not settings.chain.embedded:
         raise StartError("`fairmark up` runs on the embedded chain; with chain.url set, start each service by itself")
+    if signals := [name for name in settings.groups if settings.signal_of(name)]:
+        raise StartError(
+            f"groups.{signals[0]}: strategies report for it, each a process of its own, and `fairmark up` starts none: "
+            "start each service by itself, over RabbitMQ and a node"
+        )
     with sole_tree(settings):
         check_ports(settings)
         if settings.mode == "auto":

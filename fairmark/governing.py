@@ -40,8 +40,12 @@ def deploy(settings: Settings, yes: bool) -> None:
     Run again after a failure, it goes on where it stopped; where all stands as configured, it sends nothing.
     """
     reporting = dict.fromkeys(reporter for name in settings.groups for reporter in settings.reporters(name))
-    keys = [f"fetchers.{reporter}.key" for reporter in reporting if settings.fetchers[reporter].address is None]
-    secrets_of(settings, ["chain.deployer_key", *keys])  # all that are missing, at once
+    fetchers = [name for name in reporting if name in settings.fetchers and settings.fetchers[name].address is None]
+    # all that are missing, at once
+    secrets_of(settings, ["chain.deployer_key", *(f"fetchers.{name}.key" for name in fetchers)])
+    for name in reporting:
+        if name in settings.strategies and settings.strategies[name].address is None:
+            access.strategy_key(settings, name)  # on one machine the first to start makes it, and that may be this
     reporters = {name: reporters_of(settings, name) for name in settings.groups}
     own = settings.chain
     agree(asyncio.run(_deployment_plan(settings, reporters)), own.chain_id, yes)

@@ -43,15 +43,16 @@ async def live_enough(settings: Settings) -> tuple[bool, str]:
     catalogue = load_catalogue()
     configured = {source for fetcher in settings.fetchers.values() for source in fetcher.sources}
     entries = {name: catalogue[name] for name in sorted(configured & set(catalogue))}
-    bases = {Pair(feed.pair).base: feed.pair for feed in settings.feeds}
+    priced = [feed for feed in settings.feeds if feed.signal is None]
+    bases = {Pair(feed.pair).base: feed.pair for feed in priced}
     asked = [(name, pair) for name, entry in entries.items() for pair in entry.pairs if pair.base in bases]
     working: dict[str, set[str]] = defaultdict(set)
     async for each in _ask(settings, entries, Mode.LIVE, asked):
         if isinstance(each.outcome, Quote):
             working[bases[each.outcome.pair.base]].add(each.outcome.source)
-            if all(len(working[feed.pair]) >= ENOUGH_SOURCES for feed in settings.feeds):
+            if all(len(working[feed.pair]) >= ENOUGH_SOURCES for feed in priced):
                 return True, f"at least {ENOUGH_SOURCES} exchanges answer for every feed"
-    short = [f"{feed.pair} {len(working[feed.pair])}" for feed in settings.feeds]
+    short = [f"{feed.pair} {len(working[feed.pair])}" for feed in priced]
     return False, (
         f"too few real exchanges answered within {PROBE_TIMEOUT_S:g} s (wanted {ENOUGH_SOURCES} a feed; got "
         f"{', '.join(short)}), so the simulator stands in for them"

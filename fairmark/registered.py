@@ -1,6 +1,6 @@
 """Commands on who is registered with a running service: shown, taken off, put back. The chain is not touched.
 
-Strategies are registered with the trader, fetchers of strict groups with the aggregator. Not to be confused with
+Strategies are registered with the trader, reporters of strict groups with the aggregator. Not to be confused with
 `fairmark.reporters`, which changes who may sign for a group on chain.
 """
 
@@ -27,7 +27,12 @@ class NotAnsweredError(FairmarkError):
 
 
 def signals_listed(settings: Settings) -> None:
-    """Every reporter of signals, and how it does. Raises `NotAnsweredError`."""
+    """Every reporter of signals, and how it does. Raises `NotAnsweredError`.
+
+    None where every configured signal is on chain: its strategies are reporters of prices.
+    """
+    if all(settings.group_of(name) for name in signal_settings(settings)):
+        return
     for one in _trader(settings, "GET", "/v1/reporters"):
         typer.echo(line(one))
 
@@ -41,16 +46,18 @@ def prices_listed(settings: Settings) -> None:
 def change(settings: Settings, what: str, name: str, feed: str | None) -> None:
     """Take a reporter off (`deregister`) or put it back (`register`), at every feed that has it unless one is named.
 
-    A fetcher's name, an address or a pair means a price feed, anything else a signal. Raises `NotAnsweredError`.
+    The name of a fetcher or of a strategy that reports on chain, or an address, means a price feed, anything else a
+    signal. Raises `NotAnsweredError`.
     """
-    if name in settings.fetchers or name.startswith("0x"):
+    on_chain = {*settings.fetchers, *settings.all_reporters()}
+    if name in on_chain or name.startswith("0x"):
         query = "" if feed is None else f"?feed={_slug(feed)}"
         changed = _aggregator(settings, "POST", f"/v1/reporters/{name}/{what}{query}")
     else:
         feeds = [feed] if feed is not None else _signals_of(settings, name)
         changed = [_trader(settings, "POST", f"/v1/reporters/{each}/{name}/{what}") for each in feeds]
     for one in changed:
-        if feed is None or name not in settings.fetchers or one["feed"] == _pair(feed):
+        if feed is None or name not in on_chain or one["feed"] == _pair(feed):
             typer.echo(line(one))
 
 

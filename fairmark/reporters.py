@@ -228,13 +228,14 @@ def _warnings(state: GroupState, rotation: Rotation | None, signer: str) -> list
 def _groups_of(settings: Settings, reporter: str) -> list[Group]:
     groups = [group for group in settings.all_groups() if reporter in settings.reporters(group.name)]
     if not groups:
-        raise StartError(f"{reporter} reports for no group; known: {', '.join(sorted(settings.fetchers))}")
+        raise StartError(f"{reporter} reports for no group; known: {', '.join(settings.all_reporters())}")
     return groups
 
 
 def _address_of(settings: Settings, reporter: str) -> str:
-    if reporter not in settings.fetchers:
-        raise StartError(f"{reporter} is no configured fetcher; known: {', '.join(sorted(settings.fetchers))}")
+    known = {*settings.fetchers, *settings.all_reporters()}
+    if reporter not in known:
+        raise StartError(f"{reporter} is no configured reporter; known: {', '.join(sorted(known))}")
     return access.reporter_address(settings, reporter).lower()
 
 

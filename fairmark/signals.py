@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import random
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import httpx
 
-from contracts.keys import is_keystore, new_key, read_key
 from contracts.report import LocalSigner
 from core.errors import StartError
 from core.logs import get_logger
 from core.ops import Ops, ops_app, serve
 from core.reporting import FeedRule, Schedule
 from core.settings import Settings, SignalSettings, secret
-from fairmark.basics import instance_name, make_clock, make_data_dir, store_url
+from fairmark.access import strategy_key
+from fairmark.basics import instance_name, kept_secret, make_clock, store_url
 from signals.client import TraderClient
+from signals.decisions import Decisions
 from signals.errors import FeedsInErrorError
 from signals.generator import Generator
-from signals.producer import Producer
+from signals.producer import Made, Producer
 from signals.registry import SignalFeed
 from signals.rpc import SignalClient, signal_url
 from signals.service import TraderService
@@ -79,9 +77,12 @@ async def run_strategy(
     own: SignalSettings,
     chance: Callable[[], float] = random.random,
 ) -> None:
-    """A strategy: pulls its signals, submits its decisions for `feed`."""
+    """A strategy: pulls its signals, and submits its decisions for `feed` to the trader; where the feed is on chain, it
+    signs them for the contract instead."""
     clock, logger = make_clock(settings), get_logger(name, settings.mode)
-    signer = LocalSigner(_strategy_key(settings, name))
+    group = settings.group_of(feed)
+    if group is not None and trader_url is not None:
+        raise StartError(f"--trader: {feed} is on chain in group {group}: its strategies answer the aggregator's jobs")
     ops = Ops(name, settings.mode, clock)
     schedule = Schedule(own.period_ms)
     for address in signals:
@@ -109,6 +110,15 @@ async def run_strategy(
             client=SignalClient(asking),
             clock=clock,
         )
+        if group is not None:
+            from fairmark.assemble import run_strategy_on_chain  # noqa: PLC0415 - it loads every room
+
+            pair = settings.group(group).feeds[0].pair
+            decisions = Decisions(name, pair, schedule, strategy.make, clock)
+            ops.depend("signals", lambda: _decided(decisions.last))
+            await run_strategy_on_chain(settings, name, group, decisions, ops=ops, host=host, port=port)
+            return
+        signer = LocalSigner(strategy_key(settings, name))
         producer = Producer(
             to=settings.trader.name,
             feed=feed,
@@ -137,27 +147,32 @@ async def run_strategy(
 def _watch(ops: Ops, producer: Producer) -> None:
     """Let `/health` say what keeps a strategy from its decision, or its decision from the trader."""
 
-    async def signals() -> str:
-        made = producer.last
-        if made is not None and made.trouble is not None:
-            one = made.trouble
-            raise FeedsInErrorError(f"{one.who}: {one.code} since {one.since_ms}: {one.detail}")
-        return "nothing pulled yet" if made is None else f"decided {made.value}"
-
     async def trader() -> str:
         if producer.refused is not None:
             raise StartError(producer.refused)
         return "registered"
 
-    ops.depend("signals", signals)
+    ops.depend("signals", lambda: _decided(producer.last))
     ops.depend("trader", trader)
 
 
+async def _decided(made: Made | None) -> str:
+    """For `/health`: what keeps a strategy from its decision. Raises `FeedsInErrorError`."""
+    if made is not None and made.trouble is not None:
+        one = made.trouble
+        raise FeedsInErrorError(f"{one.who}: {one.code} since {one.since_ms}: {one.detail}")
+    return "nothing pulled yet" if made is None else f"decided {made.value}"
+
+
 async def run_trader(settings: Settings, feeds: Mapping[str, SignalSettings], *, host: str, port: int) -> None:
-    """The register of strategies, and the median of their decisions."""
+    """The register of strategies, and the median of their decisions. feeds: by name; those that are on chain are left
+    to the aggregator. Raises `StartError` where that leaves none."""
     from core.documents import SqlDocuments  # noqa: PLC0415 - it imports SQLAlchemy, and strategies need none
 
     own, clock = settings.trader, make_clock(settings)
+    feeds = {name: feed for name, feed in feeds.items() if settings.group_of(name) is None}
+    if not feeds:
+        raise StartError("every configured signal is on chain: the aggregator and the contract are its trader")
     ops = Ops(own.name, settings.mode, clock)
     service = TraderService(
         name=own.name,
@@ -177,31 +192,4 @@ def trader_token(settings: Settings) -> str:
     own = settings.trader
     if own.token is not None or own.token_file is not None:
         return secret(own.token, own.token_file, "trader.token")
-    return _kept(settings, settings.data_dir / "trader.token")
-
-
-def _strategy_key(settings: Settings, name: str) -> str:
-    own = settings.strategies.get(name)
-    if own is None or (own.key is None and own.key_file is None):
-        return _kept(settings, settings.data_dir / "strategies" / f"{name}.key")
-    key = secret(own.key, own.key_file, f"strategies.{name}.key")
-    if not is_keystore(key):
-        return key
-    return read_key(key, secret(own.key_password, own.key_password_file, f"strategies.{name}.key_password"))
-
-
-def _kept(settings: Settings, path: Path) -> str:
-    """A secret of 32 bytes in a file for its owner only, made where it is missing. Raises `StartError`."""
-    make_data_dir(settings)
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # written beside and linked into place, so that of two that start at once neither reads half of it
-        draft = path.with_name(f"{path.name}.{instance_name()}")
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(new_key())
-        with contextlib.suppress(FileExistsError):
-            path.hardlink_to(draft)
-        draft.unlink()
-        return path.read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise StartError(f"{path} cannot be kept: {error.strerror}") from error
+    return kept_secret(settings, settings.data_dir / "trader.token")

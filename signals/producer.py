@@ -40,6 +40,11 @@ class Made(Struct, frozen=True, kw_only=True):
     trouble: Trouble | None = None
 
 
+def settle_ms(schedule: Schedule) -> int:
+    """How long after a slot's start its signals' numbers are there."""
+    return min(SETTLE_MS, schedule.period_ms // 20)
+
+
 Make = Callable[[int], Awaitable[Made]]
 """Makes what there is to report for a slot, within a third of a period. Raises nothing."""
 
@@ -83,7 +88,7 @@ class Producer:
             while True:
                 slot = self._schedule.slot(self._clock.now_ms())
                 if slot <= done_ms:
-                    await self._sleep_until(self._schedule.next(done_ms) + self._settle_ms)
+                    await self._sleep_until(self._schedule.next(done_ms) + settle_ms(self._schedule))
                     continue
                 done_ms = slot
                 self.last = made = await self._make(slot)
@@ -160,10 +165,6 @@ class Producer:
         """The time of the next message: now, and later than the last one's."""
         self._said_ms = max(self._said_ms + 1, self._clock.now_ms())
         return self._said_ms
-
-    @property
-    def _settle_ms(self) -> int:
-        return min(SETTLE_MS, self._schedule.period_ms // 20)
 
     def _wait_s(self, failures: int) -> float:
         """A tenth of a period, doubled with each failure, at most a period or five seconds; up to a half is chance."""

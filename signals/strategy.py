@@ -70,6 +70,7 @@ class Strategy:
         self._clock = clock
         self._heard: dict[str, SignalReading] = {}
         self._well_ms = dict.fromkeys(self._signals, clock.now_ms())
+        self._invalid_ms: int | None = None  # since when its decisions are out of the range
 
     async def make(self, _slot: int) -> Made:
         """Pull every signal at once and decide."""
@@ -82,9 +83,10 @@ class Strategy:
         try:
             value = self._range.checked(DECIDE[self._rule]([reading.value for reading in used]))
         except InvalidSignalError as error:
-            now = self._clock.now_ms()
-            trouble = Trouble(who=self._name, code=TroubleCode.INVALID, since_ms=now, detail=str(error))
+            since = self._invalid_ms = self._clock.now_ms() if self._invalid_ms is None else self._invalid_ms
+            trouble = Trouble(who=self._name, code=TroubleCode.INVALID, since_ms=since, detail=str(error))
             return Made(depends=depends, trouble=trouble)
+        self._invalid_ms = None
         return Made(depends=depends, value=value, data_ms=min(reading.time_ms for reading in used))
 
     async def _pull(self, address: str) -> Leg:

@@ -23,7 +23,7 @@ reporters_app = typer.Typer(
 )
 app.add_typer(reporters_app, name="reporters")
 
-ReporterName = Annotated[str, typer.Argument(metavar="NAME", help="A configured fetcher, such as fetcher-a.")]
+ReporterName = Annotated[str, typer.Argument(metavar="NAME", help="A configured reporter, such as fetcher-a.")]
 GoneAddress = Annotated[str, typer.Argument(metavar="ADDRESS", help="A key that is configured no more.")]
 OldAddress = Annotated[str, typer.Argument(metavar="OLD", help="The address that the fetcher's new key replaces.")]
 LostAddress = Annotated[str, typer.Argument(metavar="ADDRESS", help="The address of the key that others may have.")]
@@ -98,7 +98,7 @@ def reporters_register(name: AnyName, feed: FeedOption = None, config: Config = 
 def reporters_add(
     name: ReporterName, config: Config = DEFAULT_CONFIG, yes: Yes = False, calldata: Calldata = False
 ) -> None:
-    """Register a configured fetcher's key with the groups it reports for. For the signers' manager or the owner.
+    """Register a configured reporter's key with the groups it reports for. For the signers' manager or the owner.
 
     After a group's first round this is a rotation: run it again to see how far it is, and to conclude it.
     """

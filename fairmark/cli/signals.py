@@ -99,7 +99,10 @@ def strategy(
     port: Annotated[int, typer.Option("--port", "-p", help="Of its /health and /metrics; 0: any.")] = 0,
     config: Config = DEFAULT_CONFIG,
 ) -> None:
-    """Run a strategy: pulls signals, submits one decision in each period. SIGTERM deregisters it, a crash does not."""
+    """Run a strategy: pulls signals, submits one decision in each period. SIGTERM deregisters it, a crash does not.
+
+    Where its feed is on chain, it signs its decisions for the contract, and the aggregator collects them.
+    """
     from fairmark import signals as network
     from signals.strategy import Rule
 
@@ -132,7 +135,10 @@ def trader(
     ] = None,
     config: Config = DEFAULT_CONFIG,
 ) -> None:
-    """Run the trader: the register of strategies, and the median of their decisions. The options hold for each feed."""
+    """Run the trader: the register of strategies, and the median of their decisions. The options hold for each feed.
+
+    Feeds that are on chain need none.
+    """
     from fairmark import signals
 
     settings = settings_from(config)

@@ -89,6 +89,7 @@ class System:
         names = ("chain", "simulator", "aggregator", "market", "bff", *FETCHER_KEYS)
         self.ports = {**{name: free_port() for name in names}, **line_ports()}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.reporters = list(FETCHER_KEYS)
         self.client = httpx.Client(timeout=15.0, trust_env=False)
         token = secrets.token_hex(8)
         at = {name: f"http://127.0.0.1:{port}" for name, port in self.ports.items()}
@@ -243,7 +244,7 @@ class System:
         connection = pika.BlockingConnection(pika.URLParameters(self.rabbitmq_url))
         with contextlib.closing(connection):
             channel = connection.channel()
-            for name in (*(f"jobs.{fetcher}" for fetcher in FETCHER_KEYS), "dead"):
+            for name in (*(f"jobs.{reporter}" for reporter in self.reporters), "dead"):
                 channel.queue_delete(f"{self.namespace}.{name}")
             for name in (*Topic, "dead"):
                 channel.exchange_delete(f"{self.namespace}.{name}")

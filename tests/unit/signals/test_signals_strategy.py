@@ -130,6 +130,19 @@ async def test_a_decision_out_of_the_feeds_range_is_a_trouble_of_its_own(clock: 
     assert (made.trouble.who, made.trouble.code) == ("alpha", TroubleCode.INVALID)
 
 
+async def test_since_when_decisions_are_out_of_the_range_is_remembered_until_one_is_within(clock: FixedClock) -> None:
+    network = Network(p1=reading("0.9"), p2=reading("0.9"))
+    alpha = strategy(network, clock, 1, 2, rule=Rule.SUM)
+    since = []
+    for value in ("0.9", "0.8", "0.1", "0.9"):
+        network.answers[2] = reading(value, time_ms=clock.now_ms())
+        network.answers[1] = reading("0.9", time_ms=clock.now_ms())
+        made = await alpha.make(clock.now_ms())
+        since.append(None if made.trouble is None else made.trouble.since_ms - START_MS)
+        clock.advance(PERIOD_MS)
+    assert since == [0, 0, None, 3 * PERIOD_MS]
+
+
 async def test_what_is_behind_the_signals_is_known_to_the_trader(clock: FixedClock) -> None:
     network = Network(p1=reading("0", name="trader/other", depends=("beta", "gen")), p2=reading("0", name="gen"))
     assert (await strategy(network, clock, 1, 2).make(START_MS)).depends == ("beta", "gen", "trader/other")
