@@ -65,6 +65,7 @@ class _GroupReader:
         self.view: GroupView | None = None
         self.under_way: asyncio.Task[GroupReading] | None = None
         self.failure: str | None = None
+        self.unread = False  # for so long that nobody knows what stands by now
 
     def note_written(self, reading: GroupReading) -> None:
         """An answer is told with the moment of the last round that attested it; its own round's moment is from when
@@ -104,6 +105,7 @@ class ChainReader:
         self._metrics = metrics
         self._log = logger
         self._read_timeout_s = read_timeout_s
+        # without a reading for longer than this, prices are stale whatever their age, and our health is bad
         self._quiet_ms = 2 * _HOLD_POLLS * poll_ms + int(read_timeout_s * 1000)
         self._groups = {group.name: _GroupReader(group, _HOLD_POLLS * poll_ms) for group in groups}
         self.first_readings = asyncio.Event()
@@ -241,7 +243,7 @@ class ChainReader:
             raise self._failed(reader, f"{type(error).__name__}: {error}") from error
         if reader.failure is not None:
             self._log.info("chain_read_again", group=name, round=reading.round)
-            reader.failure = None
+            reader.failure, reader.unread = None, False
         self._take(reader, reading)
         return reading
 
@@ -249,6 +251,10 @@ class ChainReader:
         if reader.failure is None:
             self._log.warning("chain_not_read", group=reader.group.name, why=why)
         reader.failure = why
+        silent_ms = 0 if reader.view is None else self._clock.now_ms() - reader.view.received_ms
+        if silent_ms > self._quiet_ms and not reader.unread:
+            reader.unread = True
+            self._prepare(reader)
         self._metrics.chain_reads.labels(reader.group.name, "failed").inc()
         return ChainUnavailableError(f"the chain could not be read: {why}")
 
@@ -285,6 +291,7 @@ class ChainReader:
             written=reader.written,
             confidences=reader.confidences,
             troubles=self._troubles,
+            unread=reader.unread,
         )
 
     async def _find_transaction(self, reader: _GroupReader) -> None:

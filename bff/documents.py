@@ -88,7 +88,9 @@ class Price(_Document):
     contributors: int = Field(description="reporters with a price in the round that wrote this answer")
     spread_bps: int = Field(description="from the lowest to the highest of their prices, in basis points")
     mode: Mode = Field(description="live: real exchanges; test: simulated ones, worth nothing")
-    stale: bool = Field(description="older than heartbeat and grace together, or halted, or in error")
+    stale: bool = Field(
+        description="older than heartbeat and grace together, or halted, or in error, or the chain is out of reach"
+    )
     status: PriceStatus
     confidence: float = Field(
         description="the part of the wanted reporters, and of the sources they want, that stands behind it: 0 to 1, "

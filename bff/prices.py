@@ -29,6 +29,7 @@ class Standing:
     observed_ms: int
     stale_after_ms: int
     halted: bool
+    unread: bool = False
     troubles: tuple[Trouble, ...] = ()
 
     def at(self, now_ms: int, *, superseded: bool = False) -> Price:
@@ -36,10 +37,10 @@ class Standing:
 
         A moment ahead of our clock has age 0. Stale: older than heartbeat and grace together, or halted; `superseded`
         makes it stale whatever its age, because a newer one was asked for and could not be had. So do troubles: a
-        strict feed in error publishes nothing.
+        strict feed in error publishes nothing. And `unread`: nobody knows what stands on the chain by now.
         """
         age_ms = max(0, now_ms - self.observed_ms)
-        stale = self.halted or superseded or bool(self.troubles) or age_ms > self.stale_after_ms
+        stale = self.halted or self.unread or superseded or bool(self.troubles) or age_ms > self.stale_after_ms
         status = PriceStatus.STALE if stale else self.document.status
         if self.troubles:
             status = PriceStatus.ERROR
@@ -85,10 +86,12 @@ def view(
     written: Mapping[Pair, tuple[int, int]] | None = None,
     confidences: Confidences | None = None,
     troubles: Mapping[Pair, tuple[Trouble, ...]] | None = None,
+    unread: bool = False,
 ) -> GroupView:
     """Prepare a reading. transactions: (round, moment) to the hash of the transaction that brought that round. written:
     by pair, the (round, moment) that wrote its standing answer, where later rounds may have attested it.
-    confidences: the aggregator's, which know of the sources, too. troubles: of the feeds in error.
+    confidences: the aggregator's, which know of the sources, too. troubles: of the feeds in error. unread: the chain
+    has been out of reach for long since.
 
     A feed that the reading leaves out, or gives without a value, was never priced and does not stand in the view.
     """
@@ -100,7 +103,7 @@ def view(
             document = _document(feed, group.name, answer, mode, transaction, confidences)
             ill = (troubles or {}).get(feed.pair, ())
             standing[feed.pair] = Standing(
-                document, answer.observed_ms, answer.stale_after_s * 1000, reading.paused, ill
+                document, answer.observed_ms, answer.stale_after_s * 1000, reading.paused, unread, ill
             )
     return GroupView(
         group=group.name,

@@ -418,7 +418,8 @@ class MemoryStore:
 class Reporter:
     """A fetcher as the aggregator sees it: answers each job with a signed report of `prices`.
 
-    previous, group_hash: asked of `chain` for each job. delay_s: before it answers; silent: it never does.
+    previous, group_hash: asked of `chain` for each job. delay_s: before it answers; free: not before this is set;
+    silent: it never does.
     """
 
     name: str
@@ -431,6 +432,10 @@ class Reporter:
     instance: str = "1"
     twist: Callable[[Report], Sequence[Report]] = lambda report: [report]
     jobs: list[Job] = field(default_factory=list)
+    free: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.free.set()
 
     async def listen(self, bus: Bus, of: Group) -> Subscription:
         async def handle(message: Message) -> None:
@@ -439,6 +444,7 @@ class Reporter:
             if self.silent:
                 return
             await asyncio.sleep(self.delay_s)
+            await self.free.wait()
             for answer in await self._answers(message, of):
                 await bus.publish(Topic.REPORTS, answer)
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -35,9 +35,11 @@ PRICES = {Pair("BTC/USD"): "60000.5", Pair("ETH/USD"): "3000"}
 GROUP = group(*PRICES, min_price=Decimal("0.001"))
 LOG = get_logger("aggregator", Mode.TEST)
 PLAIN = {"heartbeats": False, "min_interval_ms": 0, "deadline_ms": 1_000}
-BOUND_S = 6.0
-"""Longest time until a client has an answer: these tests' `bff.refresh_timeout_ms`, and what a loaded machine adds."""
+REFRESH_TIMEOUT_S = 5.0
+BOUND_S = REFRESH_TIMEOUT_S + 1.0
+"""Longest time until a client has an answer: `bff.refresh_timeout_ms`, and what a loaded machine adds."""
 RECOVERY_S = 5.0
+"""Longest time from a server's own return until a client has a new price."""
 
 
 @dataclass
@@ -60,20 +62,26 @@ class Front:
             assert answer.headers["content-type"] == "application/problem+json"
         return answer
 
-    async def refused(self) -> str:
-        """The code of the refusal of a refresh."""
-        answer = await self.refresh()
+    async def refused(self, asking: Awaitable[httpx.Response] | None = None) -> str:
+        """The code of the refusal of a refresh: the one under way, or one asked now. It tells the last price."""
+        answer = await (asking or self.refresh())
         assert answer.status_code == 503, answer.text
-        return str(answer.json()["code"])
+        problem = answer.json()
+        standing = await self.client.group_state("majors")
+        assert (problem["last"]["round"], problem["last"]["stale"]) == (standing.round, True)
+        return str(problem["code"])
 
-    async def recovers(self, within_s: float = RECOVERY_S) -> None:
-        """From now on, a refresh succeeds within that time."""
+    async def recovers(self) -> None:
+        """From now on, a client has a new price within `RECOVERY_S`."""
         started = time.monotonic()
         while (answer := await self.refresh()).status_code != 200:
-            assert time.monotonic() - started < within_s, answer.text
+            assert time.monotonic() - started < RECOVERY_S, answer.text
             await asyncio.sleep(0.1)
+        assert time.monotonic() - started < RECOVERY_S
+        assert answer.json()["round"] == (await self.client.group_state("majors")).round
 
     async def read(self) -> dict[str, Any]:
+        """The price as it is read, without a refresh."""
         answer = await self.http.get("/v1/prices/btc-usd")
         assert answer.status_code == 200, answer.text
         found: dict[str, Any] = answer.json()
@@ -134,7 +142,9 @@ async def front(
         )
         bff_ops = Ops("bff", Mode.TEST)
         bff = BffService(
-            settings=BffSettings(aggregator_url="http://aggregator", refresh_timeout_ms=5_000, poll_ms=200),
+            settings=BffSettings(
+                aggregator_url="http://aggregator", refresh_timeout_ms=round(REFRESH_TIMEOUT_S * 1000), poll_ms=200
+            ),
             groups=[GROUP],
             chain=client,
             mode=Mode.TEST,

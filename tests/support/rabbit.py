@@ -65,7 +65,7 @@ class Raw:
     def declare_queue(self, topic, queue: str, **more: Any) -> None:
         self._channel.queue_declare(queue_name(self.namespace, topic, queue), **more)
 
-    async def dead_letters(self, count: int, within_s: float = 5.0) -> list[tuple[str, bytes]]:
+    async def dead_letters(self, count: int, within_s: float = 30.0) -> list[tuple[str, bytes]]:
         """(reason, body) of the first `count` dead letters, taken off their queue."""
         found: list[tuple[str, bytes]] = []
         async with asyncio.timeout(within_s):

@@ -177,6 +177,29 @@ async def test_a_failing_chain_leaves_the_last_reading_and_shows_in_health():
     assert await reader.health() == "majors: round 7, read 0 ms ago"
 
 
+async def test_prices_are_stale_whatever_their_age_while_the_chain_is_out_of_reach():
+    chain = FakeChain(reading(7, answer(observed_ms=NOW_MS)))
+    reader, clock = make(chain, poll_ms=1_000)
+    await reader.read("majors")
+
+    def shown() -> tuple[bool, str]:
+        price = reader.view("majors").standing[BTC].at(clock.now_ms())
+        return price.stale, price.price
+
+    chain.down = True
+    clock.advance(2 * 3 * 1_000 + 5_000)
+    with pytest.raises(ChainUnavailableError):
+        await reader.read("majors")
+    assert shown() == (False, "71234.56000000")
+    clock.advance(1)
+    with pytest.raises(ChainUnavailableError):
+        await reader.read("majors")
+    assert shown() == (True, "71234.56000000")
+    chain.down = False
+    await reader.read("majors")
+    assert shown() == (False, "71234.56000000")
+
+
 async def test_a_reading_that_nothing_replaces_shows_in_health():
     reader, clock = make(FakeChain(), poll_ms=1_000, read_timeout_s=5)
     await reader.read("majors")
