@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from aggregator.attempts import AttemptRecord, Cause
 from aggregator.enrolment import Enrolment
+from aggregator.errors import NotReadyError
 from aggregator.joining import Desk
 from aggregator.proofs import Proofs
 from aggregator.recorder import Recorder
@@ -100,6 +101,16 @@ def _json(body: object, status: int = 200, **headers: str) -> Response:
     return Response(codec.encode(body), status, headers, "application/json")
 
 
+def _check_ready(ops: Ops) -> None:
+    """Raises `NotReadyError`: what a former life of this process has sent may hold the nonce."""
+    if not ops.ready:
+        raise NotReadyError(ops.not_ready_because)
+
+
+def _arrival(said_ms: int | None, now_ms: int) -> int:
+    return now_ms if said_ms is None else min(max(said_ms, now_ms - OLDEST_ARRIVAL_MS), now_ms)
+
+
 def build_app(
     *,
     desks: Mapping[str, Desk],
@@ -156,11 +167,11 @@ def build_app(
             int | None, Query(description="when the client's request arrived at the front; default: now")
         ] = None,
     ) -> Response:
-        """200 when the attempt has ended, accepted or failed (`state`, `code`); 202 while it still runs."""
+        """200 when the attempt has ended, accepted or failed (`state`, `code`); 202 while it still runs; 503
+        `not_ready` as long as `/ready` is not 200."""
         desk = desk_of(group)
-        now = clock.now_ms()
-        arrived = now if arrived_ms is None else min(max(arrived_ms, now - OLDEST_ARRIVAL_MS), now)
-        running = desk.request(arrived, Cause.REQUEST)
+        _check_ready(ops)
+        running = desk.request(_arrival(arrived_ms, clock.now_ms()), Cause.REQUEST)
         record = await desk.wait(running, wait_ms / 1000)
         if record.state is State.QUEUED:  # whoever is told its id must find it, whatever happens to this process
             running.announced = True

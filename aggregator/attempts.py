@@ -152,8 +152,8 @@ class AttemptRecord(Struct, frozen=True, kw_only=True):
     included reports, 255 where it is left alone. reports: in the order of arrival. silent: addresses, in lower case, of
     the registered signers from whom neither report nor refusal has come; empty where the collection was broken off.
     onto_round: the round that stood when it was signed. transactions: every one that was signed for it, newest first,
-    with one nonce; `transaction` is the one that was mined, or the newest. settled: its block has the confirmations
-    that were asked for.
+    with one nonce; `transaction` is the one that was mined, or the newest. settled: nothing becomes of it any
+    more: its block has the confirmations that were asked for, or another transaction has its nonce.
     """
 
     id: str

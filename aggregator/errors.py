@@ -10,6 +10,7 @@ AggregatorError
 ├── UnknownReporterError      an operator names a reporter that is not registered
 ├── FeedInErrorError          a strict feed misses a registered reporter: shown in `/health`
 ├── LowBalanceError           what pays for rounds runs out
+├── NotReadyError             the service takes no requests yet: `/ready` tells why
 └── StoppingError             the service is going down and takes no more requests
 """
 
@@ -89,6 +90,12 @@ class LowBalanceError(AggregatorError):
     """The submitter's balance is below the configured one: rounds end when it is spent."""
 
     code = "low_balance"
+
+
+class NotReadyError(AggregatorError):
+    """The service does not know yet what became of its former attempts. Ask another instance, or again shortly."""
+
+    code = "not_ready"
 
 
 class StoppingError(AggregatorError):

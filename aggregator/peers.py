@@ -8,6 +8,7 @@ from typing import Protocol
 
 from aggregator.attempts import AttemptRecord, FailureReason
 from aggregator.edges import SubmittingChain
+from aggregator.errors import StoreUnavailableError
 from aggregator.recorder import Recorder
 from contracts.errors import ContractError
 from core.clock import Clock
@@ -15,6 +16,8 @@ from core.logs import Logger
 
 POLL_S = 0.25
 """Between looks at another's attempt, where no word of it comes."""
+SWEEP_S = 15.0
+"""Between looks at what aggregators that are gone have left behind."""
 Held = Callable[[str], Awaitable[bool]]
 """Whether a process lives that sends with this address's key."""
 
@@ -54,6 +57,34 @@ class Peers:
         self._longest_ms = longest_ms
         self._clock = clock
         self._log = logger
+        self._abandoned: frozenset[str] = frozenset()  # attempts, at the last look
+
+    async def run(self) -> None:
+        """End every `SWEEP_S` what aggregators that are gone have left behind, in whatever group, for ever.
+
+        Who asks for a group's next attempt ends its open one: this is for groups that nobody asks for, and for attempts
+        that only waited.
+        """
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            try:
+                await self.sweep()
+            except StoreUnavailableError as error:
+                self._log.warning("not_swept", error=str(error))
+
+    async def sweep(self) -> None:
+        """End what nobody has run at two looks: a lock that went with its connection is taken again between them.
+
+        Raises `StoreUnavailableError`.
+        """
+        now = self._clock.now_ms()
+        old = [one for one in await self._recorder.unended() if now - _began_ms(one) > self._longest_ms]
+        alive = {relayer: await self._held(relayer) for relayer in {one.relayer or "" for one in old}}
+        before = self._abandoned
+        self._abandoned = frozenset(one.id for one in old if not alive[one.relayer or ""])
+        for one in old:
+            if one.id in before & self._abandoned:
+                await self._close(one)
 
     async def ended(self, record: AttemptRecord) -> AttemptRecord:
         waited = False
@@ -73,9 +104,7 @@ class Peers:
 
     async def _close(self, record: AttemptRecord) -> bool:
         """End an attempt that nobody runs any more. False while somebody does, or its transaction may yet be mined."""
-        # from its claim on: before it, it may have waited long for the end of another
-        began_ms = max(record.started_ms, record.moment)
-        overdue = self._clock.now_ms() - began_ms > self._longest_ms
+        overdue = self._clock.now_ms() - _began_ms(record) > self._longest_ms
         if not overdue and await self._held(record.relayer or ""):
             return False
         ended = await self._closed(record, overdue)
@@ -103,3 +132,8 @@ class Peers:
         if known and not overdue:
             return None
         return record.failed(FailureReason.NOT_CONFIRMED, "its aggregator is gone: in no block yet", now)
+
+
+def _began_ms(record: AttemptRecord) -> int:
+    """From its claim on: before it, an attempt may have waited long for the end of another."""
+    return max(record.started_ms, record.moment)

@@ -150,6 +150,18 @@ class Recorder:
         found |= {record.id: record for record in self._recent.values() if record.group == group}
         return sorted(found.values(), key=lambda record: record.started_ms, reverse=True)[:limit]
 
+    async def unended(self) -> list[AttemptRecord]:
+        """Attempts that have not ended, whoever runs them, the oldest first. Raises `StoreUnavailableError`."""
+        found = await self._store.unended(self._deployment)
+        return [record for record in found if record.id not in self._unsaved]
+
+    async def unsettled(self, relayer: str) -> list[AttemptRecord]:
+        """A relayer's ended attempts of which a transaction may yet be mined, or dropped by a reorg. Raises
+        `StoreUnavailableError`."""
+        found = {record.id: record for record in await self._store.unsettled(self._deployment, relayer)}
+        found |= {record.id: record for record in self._unsaved.values() if record.relayer == relayer}
+        return [record for record in found.values() if record.state.final]
+
     async def check(self) -> str:
         """For `/health`. Raises `StoreUnavailableError`."""
         detail = await self._store.ping()

@@ -135,7 +135,7 @@ class AggregatorService:
         )
         held = ownership.held if ownership is not None else presumed_alive
         longest_ms = settings.deadline_ms + settings.confirm_timeout_ms + OVERHEAD_MS
-        peers = Peers(
+        self._peers = Peers(
             chain, self.recorder, held=held, word=store.changed, longest_ms=longest_ms, clock=clock, logger=logger
         )
         self.engines = {
@@ -154,7 +154,7 @@ class AggregatorService:
                 confirm_timeout_ms=settings.confirm_timeout_ms,
                 order=order,
                 watch=self.tracker.watch,
-                elsewhere=peers,
+                elsewhere=self._peers,
                 on_state=on_state,
                 enrolment=self.enrolment if group.strict else None,
             )
@@ -212,9 +212,10 @@ class AggregatorService:
             await self._until("the broker", lambda: self._subscribe(subscriptions))
             for engine in self.engines.values():
                 await self._until(f"the chain (group {engine.group.name})", engine.refresh)
-            await self._until("the fate of what was sent before", lambda: self.tracker.recover(list(self.engines)))
+            await self._until("the fate of what was sent before", self.tracker.recover)
             tasks.append(asyncio.create_task(self.tracker.run(), name="tracker"))
             tasks.append(asyncio.create_task(self.purse.run(), name="purse"))
+            tasks.append(asyncio.create_task(self._peers.run(), name="peers"))
             self._ops.set_ready()
             self._log.info("aggregator_ready", groups=sorted(self.engines), relayer=self.submitter.address)
             if self._settings.heartbeats:
@@ -332,7 +333,8 @@ class AggregatorService:
             return
         outcome = self._weigh(message, engine)
         self._metrics.hints.labels(message.group, outcome).inc()
-        if outcome is HintOutcome.FIRED and self._settings.heartbeats and self._leads(message.group):
+        ours = self._ops.ready and self._settings.heartbeats and self._leads(message.group)
+        if outcome is HintOutcome.FIRED and ours:
             self._log.info("deviation", group=message.group, pair=message.pair)
             with suppress(AggregatorError):  # stopping, or too many wait: they bring an attempt anyway
                 self.desks[message.group].request(self._clock.now_ms(), Cause.DEVIATION)

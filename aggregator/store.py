@@ -43,6 +43,8 @@ UPGRADE_S = 30.0
 CLAIM_TRIES = 3
 POLL_S = 0.05
 """Between looks at an attempt that another process runs, where the database sends no word."""
+MAX_FOUND = 256
+"""Attempts that wait for somebody to see to them: as many as are read within a call's bound."""
 _FINAL = [str(state) for state in FINAL]
 
 
@@ -97,6 +99,15 @@ class AttemptStore(Protocol):
 
     async def latest(self, deployment: str, group: str, limit: int = 20) -> list[AttemptRecord]:
         """The newest attempts first."""
+        ...
+
+    async def unended(self, deployment: str) -> list[AttemptRecord]:
+        """Attempts that have not ended, whoever runs them, the oldest first; at most `MAX_FOUND`."""
+        ...
+
+    async def unsettled(self, deployment: str, relayer: str) -> list[AttemptRecord]:
+        """A relayer's attempts whose transaction's bytes are still kept: the accepted before all others, the newest
+        first; at most `MAX_FOUND`."""
         ...
 
     async def equivocations(self, deployment: str, limit: int = 100) -> list[Equivocation]:
@@ -315,9 +326,17 @@ class SqlAttemptStore:
             .order_by(TABLE.c.started_ms.desc())
             .limit(limit)
         )
-        async with self._begin() as connection:
-            rows = (await connection.execute(query)).scalars().all()
-        return [codec.decode(text, AttemptRecord) for text in rows]
+        return await self._all(query)
+
+    async def unended(self, deployment: str) -> list[AttemptRecord]:
+        # `ended_ms` is what the index has; rows from before it was kept have none, and tell by their state
+        which = (TABLE.c.deployment == deployment, TABLE.c.ended_ms.is_(None), TABLE.c.state.not_in(_FINAL))
+        return await self._all(sa.select(TABLE.c.record).where(*which).order_by(TABLE.c.started_ms).limit(MAX_FOUND))
+
+    async def unsettled(self, deployment: str, relayer: str) -> list[AttemptRecord]:
+        which = (TABLE.c.deployment == deployment, TABLE.c.relayer == relayer, TABLE.c.raw.is_not(None))
+        order = ((TABLE.c.state == State.ACCEPTED).desc(), TABLE.c.started_ms.desc())
+        return await self._all(sa.select(TABLE.c.record).where(*which).order_by(*order).limit(MAX_FOUND))
 
     async def equivocations(self, deployment: str, limit: int = 100) -> list[Equivocation]:
         query = (
@@ -345,6 +364,11 @@ class SqlAttemptStore:
         async with self._begin() as connection:
             text = (await connection.execute(query)).scalar_one_or_none()
         return None if text is None else codec.decode(text, AttemptRecord)
+
+    async def _all(self, query: sa.Select[Any]) -> list[AttemptRecord]:
+        async with self._begin() as connection:
+            texts = (await connection.execute(query)).scalars().all()
+        return [codec.decode(text, AttemptRecord) for text in texts]
 
     def _insert(self, connection: AsyncConnection, into: sa.Table = TABLE) -> Any:
         dialect = postgresql if connection.dialect.name == "postgresql" else sqlite

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
@@ -30,8 +30,6 @@ from core.logs import Logger
 MAX_WATCHED = 1_000
 CANCEL_AFTER_MS = 60_000
 """After its moment, when a round that was given up still waits in a pool and no later one took its place."""
-FORMER_ATTEMPTS = 64
-"""Of each group, how many of its newest attempts are looked at after a restart."""
 _INTERRUPTED = frozenset({FailureReason.NOT_CONFIRMED, FailureReason.STOPPED})
 """Failures of which nobody said that the round is no good: it is sent once more after a restart."""
 
@@ -85,17 +83,19 @@ class Tracker:
         self._metrics.unsettled.set(len(self._watched))
         self._work.set()
 
-    async def recover(self, groups: Sequence[str]) -> None:
-        """Find out what became of the attempts that a former life of this process left open.
+    async def recover(self) -> None:
+        """Find out what became of the attempts that a former life of this process left open, of whatever group.
 
         What neither a block nor a pool has is sent once more, in the very bytes that were kept of it, if the contract
         would still take it. What still waits in a node's pool is replaced by the group's next round. Raises
         `StoreUnavailableError` or `ContractError`.
         """
-        for group in groups:
-            for record in reversed(await self._recorder.latest(group, FORMER_ATTEMPTS)):
-                if record.relayer == self._submitter.address and record.id not in self._watched:
-                    await self._take_up(record)
+        own = self._submitter.address
+        unended = [record for record in await self._recorder.unended() if record.relayer == own]
+        former = (*unended, *await self._recorder.unsettled(own))
+        for record in sorted(former, key=lambda one: one.started_ms):
+            if record.id not in self._watched:
+                await self._take_up(record)
         await self.look()
 
     async def _take_up(self, record: AttemptRecord) -> None:
@@ -118,6 +118,8 @@ class Tracker:
         if not flight.sent:  # no node has ever seen it, or it was dropped long ago
             if record.state is State.ACCEPTED:
                 await self._perhaps_reorged(record)
+            elif record.nonce is not None and await self._submitter.sender.used() > record.nonce:
+                self._recorder.keep(msgspec.structs.replace(record, settled=True))
             return
         self.watch(record, flight)
         if await self._submitter.sender.used() <= flight.nonce:
@@ -276,6 +278,8 @@ class Tracker:
         if watched.record.state is State.ACCEPTED:
             self._reorg(watched, "retired", why)
             self._amend(watched, lambda one: one.reorged(f"a reorg took its round: {why}", self._clock.now_ms()))
+        else:
+            self._amend(watched, lambda one: msgspec.structs.replace(one, settled=True))
         self._forget(watched)
 
     def _reorg(self, watched: _Watched, outcome: str, why: str) -> None:

@@ -316,6 +316,32 @@ async def test_the_latest_come_first(store: AttemptStore) -> None:
     assert await store.latest(HERE, "majors", 2) == [records[1], records[2]]
 
 
+async def test_what_nobody_has_seen_to_the_end_is_found_among_all_others(store: AttemptStore) -> None:
+    waiting = record(0, state=State.QUEUED, started_ms=50, relayer=BOB)
+    await store.announce(waiting)
+    await store.save(ended(record(60, relayer=ANN)))
+    await store.save(ended(record(70, relayer=ANN), State.ACCEPTED, round=1))
+    running = record(100, relayer=ANN, state=State.SUBMITTING, transactions=("0xaa",))
+    await store.claim(running)
+    await store.note(running, "0x02aa")
+    assert await store.unended(HERE) == [waiting, running]
+    assert await store.unended(ELSEWHERE) == []
+    assert await store.unsettled(HERE, ANN) == [running]
+    assert await store.unsettled(HERE, BOB) == []
+    accepted = ended(running, State.ACCEPTED, round=2)
+    await store.save(accepted)
+    later = record(200, relayer=ANN, state=State.SUBMITTING, transactions=("0xbb",))
+    await store.claim(later)
+    await store.note(later, "0x02bb")
+    failed = ended(later, code="submission_failed")
+    await store.save(failed)
+    assert await store.unended(HERE) == [waiting]
+    assert await store.unsettled(HERE, ANN) == [accepted, failed]
+    for one in (accepted, failed):
+        await store.save(msgspec.structs.replace(one, settled=True))
+    assert await store.unsettled(HERE, ANN) == []
+
+
 async def test_old_attempts_are_pruned_and_the_newest_kept(
     store: AttemptStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

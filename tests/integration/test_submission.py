@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from decimal import Decimal
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from aggregator.attempts import FailureReason
@@ -456,7 +457,7 @@ async def test_after_a_crash_between_send_and_receipt_a_restart_finds_out_and_se
         await one.node.call("anvil_dropTransaction", flight.hashes[0])
         assert await one.node.pool() == 0
     again = await hand(stack, one.node, tmp_path, store=one.store)
-    await again.tracker.recover(["majors"])
+    await again.tracker.recover()
     record = await again.attempt(flight)
     if fate == "mined":
         assert (record.state, record.round, record.transaction) == (State.ACCEPTED, 1, flight.hashes[0])
@@ -474,6 +475,48 @@ async def test_after_a_crash_between_send_and_receipt_a_restart_finds_out_and_se
     assert await again.submitter.sender.used() == (2 if fate == "mined" else 1)
 
 
+async def test_a_restart_finds_its_own_attempts_behind_however_many_of_others(
+    one: Hand, stack: contextlib.AsyncExitStack, tmp_path: Path
+):
+    await one.node.stop_mining()
+    flight = await one.flight(1000)
+    await one.send(flight)
+    left = msgspec.structs.replace(await one.attempt(flight), id="left", moment=flight.moment + 1, transactions=())
+    one.store.rows["left"] = left
+    for n in range(200):
+        another = msgspec.structs.replace(left, id=f"theirs{n}", relayer="0xb0b", started_ms=left.started_ms + n)
+        one.store.rows[another.id] = another.failed(FailureReason.NO_QUORUM, "", another.started_ms)
+    await one.node.mine()
+    again = await hand(stack, one.node, tmp_path, store=one.store)
+    await again.tracker.recover()
+    record = await again.attempt(flight)
+    assert (record.state, record.round, record.transaction) == (State.ACCEPTED, 1, flight.hashes[0])
+    found = await again.recorder.get("left")
+    assert found is not None
+    assert (found.state, found.code) == (State.FAILED, FailureReason.STOPPED)
+
+
+async def test_the_bytes_of_what_can_never_be_mined_are_given_up(
+    one: Hand, stack: contextlib.AsyncExitStack, tmp_path: Path
+):
+    await one.node.stop_mining()
+    flight = await one.flight(1000)
+    await one.send(flight)
+    await one.store.save((await one.attempt(flight)).failed(FailureReason.SUBMISSION_FAILED, "refused", 1))
+    await one.node.call("anvil_dropAllTransactions")
+    again = await hand(stack, one.node, tmp_path, store=one.store)
+    await again.tracker.recover()
+    assert (await again.attempt(flight)).settled is False  # its nonce is free: whoever has the bytes could send them
+    await one.node.call("evm_setAutomine", True)
+    following = await again.flight(1010, attempt="following")
+    await again.send(following)
+    assert (await again.submitter.receipt(following, again.note, 5)).ok
+    assert following.nonce == flight.nonce
+    await again.tracker.recover()
+    record = await again.attempt(flight)
+    assert (record.state, record.code, record.settled) == (State.FAILED, FailureReason.SUBMISSION_FAILED, True)
+
+
 async def test_a_dropped_transaction_is_sent_again_after_a_crash_and_its_attempt_accepted(
     one: Hand, stack: contextlib.AsyncExitStack, tmp_path: Path
 ):
@@ -482,7 +525,7 @@ async def test_a_dropped_transaction_is_sent_again_after_a_crash_and_its_attempt
     await one.send(flight)
     await one.node.call("anvil_dropAllTransactions")
     again = await hand(stack, one.node, tmp_path, store=one.store)
-    await again.tracker.recover(["majors"])
+    await again.tracker.recover()
     await one.node.mine()
     await again.tracker.look()
     record = await again.attempt(flight)
@@ -511,7 +554,7 @@ async def test_what_is_no_good_any_more_is_not_sent_again(
         await one.node.call("evm_increaseTime", GROUP.max_age_ms // 1000 + 5)
         await one.node.mine()
     again = await hand(stack, one.node, tmp_path, store=one.store)
-    await again.tracker.recover(["majors"])
+    await again.tracker.recover()
     assert (await again.submitter.sender.used(), len(again.tracker)) == (0, 0)
     assert await one.node.call("eth_getTransactionByHash", flight.hashes[0]) is None
     assert (await again.attempt(flight)).state is State.FAILED
@@ -530,7 +573,7 @@ async def test_after_a_crash_before_the_send_a_restart_sends_what_was_signed_and
         await one.submitter.send(flight, crash)
     assert await one.submitter.sender.used() == 0
     again = await hand(stack, one.node, tmp_path, store=one.store)
-    await again.tracker.recover(["majors"])
+    await again.tracker.recover()
     record = await again.attempt(flight)
     assert (record.state, record.round, record.transaction) == (State.ACCEPTED, 1, flight.hashes[0])
     following, receipt = await again.round(1010)
@@ -544,12 +587,12 @@ async def test_a_round_that_a_reorg_took_while_the_service_was_down_is_put_back_
     await one.node.mine(3)
     flight, receipt = await one.round(1000)
     await one.store.save(await one.attempt(flight))
-    if not kept:  # written by an older Fairmark
-        one.store.raws.clear()
+    if not kept:
+        one.store.raws[flight.attempt] = "0x00"  # no transaction of a kind that this Fairmark signs
     await one.node.call("anvil_rollback", 1)
     await one.node.call("anvil_dropAllTransactions")
     again = await hand(stack, one.node, tmp_path, store=one.store)
-    await again.tracker.recover(["majors"])
+    await again.tracker.recover()
     await again.tracker.look()
     record = await again.attempt(flight)
     if kept:

@@ -406,6 +406,17 @@ class MemoryStore:
         rows = (row for row in self.rows.values() if row.group == group)
         return sorted(rows, key=lambda row: row.started_ms, reverse=True)[:limit]
 
+    async def unended(self, deployment: str) -> list[AttemptRecord]:
+        self._check()
+        rows = (row for row in self.rows.values() if row.deployment == deployment and not row.state.final)
+        return sorted(rows, key=lambda row: row.started_ms)
+
+    async def unsettled(self, deployment: str, relayer: str) -> list[AttemptRecord]:
+        self._check()
+        rows = (row for row in self.rows.values() if (row.deployment, row.relayer) == (deployment, relayer))
+        kept = [row for row in rows if self.raws.get(row.id) is not None]
+        return sorted(kept, key=lambda row: (row.state is not State.ACCEPTED, -row.started_ms))
+
     async def changed(self, attempt: str, timeout_s: float) -> None:
         await asyncio.sleep(min(timeout_s, 0.01))
 

@@ -230,3 +230,37 @@ async def test_what_its_process_sends_before_it_dies_is_not_lost_to_who_looked_e
     closing.chain.receipts["0xaa"] = Receipt("0xaa", 9, "0xdd", 5, True)
     found = await closing.ended()
     assert (found.state, found.round, found.transactions) == (State.ACCEPTED, 7, ("0xaa",))
+
+
+async def test_what_waited_or_was_open_where_nobody_lives_any_more_is_ended_by_whoever_does() -> None:
+    long_ago = SystemClock().now_ms() - 61_000
+    waiting = theirs(state=State.QUEUED, started_ms=long_ago, moment=0)
+    closing = Closing(waiting, gone)
+    left = theirs(id="open", group="others", started_ms=long_ago, moment=long_ago)
+    mined = theirs(id="sent", started_ms=long_ago, moment=long_ago, state=State.SUBMITTING, transactions=("0xaa",))
+    young = theirs(id="young", state=State.QUEUED, moment=0)
+    closing.store.rows |= {one.id: one for one in (left, mined, young)}
+    closing.chain.receipts["0xaa"] = Receipt("0xaa", 9, "0xdd", 5, True)
+    await closing.peers.sweep()
+    assert all(not one.state.final for one in closing.store.rows.values())  # its lock may only just be gone
+    await closing.peers.sweep()
+    found = {one.id: (one.state, one.code, one.round) for one in closing.store.rows.values()}
+    assert found == {
+        waiting.id: (State.FAILED, "retired", None),
+        "open": (State.FAILED, "retired", None),
+        "sent": (State.ACCEPTED, None, 1),
+        "young": (State.QUEUED, None, None),
+    }
+
+
+async def test_nothing_of_a_living_aggregator_is_swept_away_nor_of_one_that_lost_its_lock_for_a_moment() -> None:
+    held = iter([True, False, True, False, True])
+
+    async def flickers(_address: str) -> bool:
+        return next(held)
+
+    waiting = theirs(state=State.QUEUED, started_ms=SystemClock().now_ms() - 61_000, moment=0)
+    closing = Closing(waiting, flickers)
+    for _ in range(5):
+        await closing.peers.sweep()
+    assert closing.store.rows[waiting.id] == waiting

@@ -621,6 +621,9 @@ async def test_the_service_waits_for_a_store_that_is_not_there_yet() -> None:
     async with world(store=store) as w:
         await until(lambda: "the disk is gone" in w.ops.not_ready_because)
         assert (await w.http.get("/ready")).status_code == 503
+        refused = await w.http.post("/v1/groups/majors/refresh")  # what was sent before may hold the key's nonce
+        assert (refused.status_code, refused.json()["code"]) == (503, "not_ready")
+        assert "the disk is gone" in refused.json()["detail"]
         store.fails = False
         await until(lambda: w.ops.ready)
         assert (await w.attempt()).state is State.ACCEPTED
