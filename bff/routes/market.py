@@ -1,19 +1,22 @@
-"""Market data: prices of single exchanges, statistics and candles, passed on to the market service and back."""
+"""Market data: prices of single exchanges, statistics, candles, its mode: passed on to the market service and back."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Annotated, Any
 from urllib.parse import quote
 
 import structlog
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from bff.errors import MarketUnavailableError
-from bff.market_upstream import HttpMarket
+from bff.market_upstream import HttpMarket, Passed
 from bff.refusals import RETRY_SOON
 from bff.routes.answers import NO_CACHE
 from core.problems import Problem, problem_responses
 
+_BEARER = HTTPBearer(auto_error=False, description="the market's token")
 Symbol = Annotated[str, Path(description="as `BTCUSDT`, in any case", examples=["BTCUSDT"])]
 Exchange = Annotated[str, Path(description="a source's name", examples=["binance"])]
 Statistic = Annotated[str, Path(pattern="^(highest|lowest|average)$", examples=["average"])]
@@ -26,13 +29,7 @@ def market_router(market: HttpMarket) -> APIRouter:
 
     async def passed(request: Request, *parts: str) -> Response:
         path = "/prices/" + "/".join(quote(part, safe="") for part in parts)
-        request_id = structlog.contextvars.get_contextvars().get("request_id", "")
-        try:
-            answer = await market.ask(path, request.url.query, request_id)
-        except MarketUnavailableError as error:
-            title = "No market data now"
-            raise Problem(503, error.code, title, str(error), headers=RETRY_SOON) from error
-        return Response(answer.body, answer.status, NO_CACHE, answer.media_type)
+        return await _answered(market.ask(path, request.url.query, _request_id()))
 
     @router.get("/prices/latest/{symbol}", summary="The newest price of all exchanges: which one, and when", **common)
     async def latest(request: Request, symbol: Symbol) -> Response:
@@ -63,4 +60,32 @@ def market_router(market: HttpMarket) -> APIRouter:
     ) -> Response:
         return await passed(request, statistic, exchange, symbol)
 
+    @router.post(
+        "/mode/{mode}",
+        tags=["operations"],
+        summary="Switch the market data's mode; the oracle's own does not change",
+        responses=problem_responses(401, 403, 422, 503),
+    )
+    async def switch(
+        mode: Annotated[str, Path(examples=["test"])],
+        credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)],
+    ) -> Response:
+        """With the market's own token, which is passed on and known to it alone. 503 `market_unavailable` leaves open
+        whether the mode changed: a price's `mode` tells."""
+        given = None if credentials is None else f"{credentials.scheme} {credentials.credentials}"
+        return await _answered(market.switch(f"/mode/{quote(mode, safe='')}", given, _request_id()))
+
     return router
+
+
+async def _answered(answer: Awaitable[Passed]) -> Response:
+    """The market's answer, as it is."""
+    try:
+        found = await answer
+    except MarketUnavailableError as error:
+        raise Problem(503, error.code, "No market data now", str(error), headers=RETRY_SOON) from error
+    return Response(found.body, found.status, {**NO_CACHE, **found.headers}, found.media_type)
+
+
+def _request_id() -> str:
+    return str(structlog.contextvars.get_contextvars().get("request_id", ""))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,6 +13,8 @@ from fastapi import FastAPI, Request, Response
 from bff.market_upstream import HttpMarket
 from bff.routes.market import market_router
 from core.problems import install_problem_handlers
+from core.types import Mode
+from tests.support.market import TOKEN, Sender, running, settings_for
 
 
 def front(transport: httpx.AsyncBaseTransport) -> tuple[httpx.AsyncClient, HttpMarket]:
@@ -75,6 +78,37 @@ async def test_no_path_leads_anywhere_else() -> None:
     await market.close()
 
 
+async def test_a_change_of_mode_needs_the_markets_token_and_no_other(tmp_path: Path) -> None:
+    """The real market service behind it; the BFF has no token of its own."""
+    sender = await Sender().start()
+    async with running(settings_for({"exchange1": sender}), tmp_path) as behind_it:
+        client, market = front(httpx.ASGITransport(behind_it.service.app))
+        async with client:
+            for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {TOKEN}"}):
+                refused = await client.post("/mode/live", headers=headers)
+                assert (refused.status_code, refused.json()["code"]) == (401, "unauthorized")
+                assert refused.headers["www-authenticate"] == "Bearer"
+            assert behind_it.service.mode is Mode.TEST
+            own = {"Authorization": f"Bearer {TOKEN}"}
+            assert (await client.post("/mode/dreams", headers=own)).json()["known"] == ["live", "test"]
+            assert (await client.post("/mode/..%2fprices", headers=own)).status_code in (404, 422)
+            changed = await client.post("/mode/live", headers=own)
+            assert (changed.status_code, changed.json()) == (200, {"mode": "live", "changed": True})
+            assert behind_it.service.mode is Mode.LIVE
+        await market.close()
+    await sender.stop()
+
+
+async def test_a_market_without_a_token_refuses_every_change_of_mode(tmp_path: Path) -> None:
+    async with running(settings_for({}), tmp_path, token="") as behind_it:
+        client, market = front(httpx.ASGITransport(behind_it.service.app))
+        async with client:
+            refused = await client.post("/mode/live", headers={"Authorization": "Bearer "})
+            assert (refused.status_code, refused.json()["code"]) == (403, "no_token")
+        await market.close()
+        assert behind_it.service.mode is Mode.TEST
+
+
 class _Refusing(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> Any:
         raise httpx.ConnectError("nobody listens")
@@ -90,9 +124,10 @@ async def test_a_market_that_is_away_or_hangs_gives_503_in_time(
     transport: httpx.AsyncBaseTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bff.market_upstream._TIMEOUT_S", 0.2)
+    monkeypatch.setattr("bff.market_upstream._SWITCH_TIMEOUT_S", 0.2)
     client, market = front(transport)
     async with client:
-        response = await client.get("/prices/latest/BTCUSDT")
-        assert (response.status_code, response.json()["code"]) == (503, "market_unavailable")
-        assert response.headers["retry-after"] == "1"
+        for response in (await client.get("/prices/latest/BTCUSDT"), await client.post("/mode/live")):
+            assert (response.status_code, response.json()["code"]) == (503, "market_unavailable")
+            assert response.headers["retry-after"] == "1"
     await market.close()

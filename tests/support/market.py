@@ -121,6 +121,7 @@ async def running(
     clock: Clock | None = None,
     mode: Mode = Mode.TEST,
     catalogue: Mapping[str, SourceEntry] | None = None,
+    token: str = TOKEN,
 ) -> AsyncIterator[Running]:
     """The service while the block runs; at its end it is cancelled, as by SIGTERM."""
     clock = clock or SystemClock()
@@ -134,7 +135,7 @@ async def running(
         simulator="http://127.0.0.1:1",
         clock=clock,
         ops=ops,
-        token=TOKEN,
+        token=token,
         logger=get_logger("market", mode),
     )
     task = asyncio.create_task(service.run())
