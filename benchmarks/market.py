@@ -92,11 +92,22 @@ async def _table() -> None:
     await connection.close()
 
 
-def overloaded(seconds: float) -> dict[str, Any]:
-    """Three senders that send all that is read, for so long."""
-    started = [_sender(3_000_000, seed=number) for number in range(3)]
+def overloaded(seconds: float, count: int) -> dict[str, Any]:
+    """Three senders that send all that is read, for so long or until each has sent `count`."""
+    started = [_sender(count, seed=number) for number in range(3)]
     given = {"ports": [port for _, port in started], "seconds": seconds}
     return _read("overload", [sender for sender, _ in started], given)
+
+
+def tenfold(seconds: float, taken_per_s: int) -> dict[str, Any]:
+    """Three senders that together send ten times what a window takes that was made so slow, for so long.
+
+    All of it is read: it is in the queues that nine of ten end, not in the senders' sockets."""
+    rate = -(-taken_per_s * 10 // 3)
+    started = [_sender(int(rate * (seconds + 30)), rate, seed=number) for number in range(3)]
+    given = {"ports": [port for _, port in started], "seconds": seconds, "taken_per_s": taken_per_s}
+    found = _read("overload", [sender for sender, _ in started], given)
+    return {**found, "times": (found["ticks"] + found["dropped"] + found["waiting"]) / found["ticks"]}
 
 
 def asked(seconds: float, ticks: int, requests: int) -> dict[str, Any]:
@@ -168,7 +179,8 @@ def run(*, rounds: int | None = None) -> tuple[str, dict[str, Any]]:
                 raise
             results[kind] = {"missing": str(error)}
     _clear()
-    results["overload"] = overloaded(min(30.0, ticks / 20_000))
+    results["overload"] = overloaded(min(30.0, ticks / 20_000), 3 * ticks)
+    results["tenfold"] = tenfold(min(30.0, ticks / 20_000), 20_000)
     results["questions"] = asked(min(10.0, ticks / 50_000), 20_000, 500)
     return _text(results), results
 
@@ -196,7 +208,7 @@ def _text(results: dict[str, Any]) -> str:
             rows.append([name, *(f"{found[key]:,.0f}" for key in ("ticks", "per_wall_s", "per_cpu_s", "rss_mib"))])
         elif "missing" in found:
             rows.append([kind, "not measured", "", "", ""])
-    over, asked_ = results["overload"], results["questions"]
+    over, ten, asked_ = results["overload"], results["tenfold"], results["questions"]
     latency = asked_["latency"]
     return "\n\n".join(
         [
@@ -205,6 +217,8 @@ def _text(results: dict[str, Any]) -> str:
             f"Overload, three senders without a pause for {over['wall_s']:.0f} s: "
             f"{over['ticks'] / over['wall_s']:,.0f} ticks/s taken, {over['dropped']:,} dropped, "
             f"{over['rss_mib']:.0f} MiB at most.",
+            f"Ten times what is taken, for {ten['wall_s']:.0f} s: {ten['times']:.1f} times {ten['ticks']:,} ticks "
+            f"came, {ten['dropped']:,} were dropped, {ten['rss_mib']:.0f} MiB at most.",
             f"500 questions a second under 20,000 ticks/s: p50 {latency.p50:.1f} ms, p99 {latency.p99:.1f} ms, "
             f"max {latency.max:.1f} ms; {asked_['rss_mib']:.0f} MiB.",
         ]

@@ -84,9 +84,27 @@ async def market(ports: list[int], count: int, redis_url: str | None) -> dict[st
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def overload(ports: list[int], seconds: float) -> dict[str, Any]:
-    """Senders that send all they can, for so long."""
+class _Slow:
+    """The way into a window that takes at most so many ticks a second, as one with less of a processor would."""
+
+    def __init__(self, window: Any, ticks_per_s: int) -> None:
+        self._window = window
+        self._seconds = 1 / ticks_per_s
+        self._due = time.monotonic()
+
+    async def add(self, batches: Any, now_ms: int) -> None:
+        await self._window.add(batches, now_ms)
+        count = sum(len(batch.times) for batch in batches)
+        self._due = max(self._due, time.monotonic() - 0.1) + count * self._seconds
+        await asyncio.sleep(max(0.0, self._due - time.monotonic()))
+
+
+async def overload(ports: list[int], seconds: float, taken_per_s: int | None = None) -> dict[str, Any]:
+    """Senders that send more than is taken, for so long. taken_per_s: no more is taken; None: all that can be."""
     service = _ours(ports, None)
+    collector = service._side.collector
+    if taken_per_s is not None:
+        collector._window = _Slow(collector._window, taken_per_s)
     task = asyncio.create_task(service.run())
     try:
         while not sum(service.metrics.taken.values()):  # noqa: ASYNC110 - counts tell nobody
@@ -99,6 +117,7 @@ async def overload(ports: list[int], seconds: float) -> dict[str, Any]:
             "wall_s": wall,
             "cpu_s": cpu,
             "dropped": sum(service.metrics.refused.values()),
+            "waiting": sum(queue.size for queue in service._intake.queues.values()) + collector.waiting,
             "thinned": service._side.memory.thinned,
             "rss_mib": _rss(),
         }

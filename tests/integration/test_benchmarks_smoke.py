@@ -7,7 +7,7 @@ from statistics import median_low
 
 import pytest
 
-from benchmarks import chain, figures, many, mock, slow, streams, validation
+from benchmarks import chain, figures, many, market, mock, slow, streams, validation
 from benchmarks.contenders import TASKS
 from benchmarks.fetch import measure
 from benchmarks.recorded import RECORDED
@@ -84,3 +84,16 @@ def test_the_benchmark_of_many_feeds_gets_every_quote_and_every_answer() -> None
     assert (found["requests"], found["quotes"], found["answers"]) == (200, 200, 20)
     assert found["core"] > 0
     assert found["mib"] > 10
+
+
+@pytest.mark.needs_redis
+@pytest.mark.needs_postgres
+def test_the_market_benchmark_takes_every_tick_and_counts_those_that_were_too_many() -> None:
+    text, found = market.run(rounds=20)
+    for kind, count in (("memory", 20_000), ("redis", 10_000)):
+        assert (found[kind]["ticks"] <= count, found[kind]["dropped"], found[kind]["counted"]) == (True, 0, count // 5)
+    assert found["overload"]["ticks"] > 0
+    ten = found["tenfold"]
+    assert ten["dropped"] + ten["waiting"] > ten["ticks"] > 0
+    assert found["questions"]["latency"].count == 200
+    assert "| fairmark, redis " in text
