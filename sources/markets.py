@@ -24,6 +24,9 @@ class Markets:
         self._failing: set[Pair] = set()
         self._order = OrderedDict.fromkeys(pairs)  # the first is probed next
 
+    def __len__(self) -> int:
+        return len(self._order)
+
     @property
     def best(self) -> Pair | None:
         """The market to probe: the one that went well last, or failed last where none ever did. One that was probed

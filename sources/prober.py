@@ -1,4 +1,8 @@
-"""Finding out whether a source in quarantine is back: one request at a time, when its pause is over."""
+"""Finding out whether a source in quarantine is back: one request at a time, when its pause is over.
+
+A probe asks one market. Where the source answers and it is that market that has no ticker, the same probe asks its next
+one, until one has a ticker or all have been asked: a source whose only sound market comes last is back no later.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from core.logs import Logger
 from sources.errors import NotItsFaultError, ParseError, RequestError
 from sources.limits import RateLimit
+from sources.markets import NO_TICKER
 from sources.metrics import SourceMetrics
 from sources.quarantine import State
 from sources.vitals import Vitals
@@ -20,7 +25,8 @@ JITTER = 0.2
 
 
 class Prober:
-    """One source's. ask: sends one request and raises what is wrong with it. Use it on one event loop; `close` it."""
+    """One source's. ask: sends one request for the best of its markets, and raises what is wrong with it, which makes
+    another one the best. Use it on one event loop; `close` it."""
 
     def __init__(
         self,
@@ -72,7 +78,7 @@ class Prober:
         quarantine.probing()
         outcome = "ok"
         try:
-            await self._ask()
+            await self._ask_markets()
         except NotItsFaultError:
             outcome = "not_sent"
             quarantine.put_off(loop.time() + AGAIN_S)
@@ -84,3 +90,15 @@ class Prober:
             self._log.exception("probe_failed", source=self._source)
             quarantine.probe_failed(loop.time())
         self._metrics.probes.labels(self._source, outcome).inc()
+
+    async def _ask_markets(self) -> None:
+        """Raises what is wrong with the last one asked."""
+        for left in range(len(self._vitals.markets), 0, -1):
+            try:
+                await self._ask()
+            except (RequestError, ParseError) as error:
+                others = left > 1 and self._vitals.quarantine.state is State.PROBING
+                if error.failure not in NO_TICKER or not others:
+                    raise
+            else:
+                return

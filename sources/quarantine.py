@@ -7,7 +7,7 @@
 This is the circuit breaker of Nygard's "Release It!": a source in quarantine costs a round nothing, and one request at
 a time, the probe, finds out whether it is back. The pause between probes doubles up to `longest_pause_s`; one who falls
 ill again soon after begins where he stopped. With the probe's own timeout that is less than the 30 s within which a
-source that has recovered must be back.
+source that has recovered must be back, whichever of its markets have (`sources.prober`).
 """
 
 from __future__ import annotations

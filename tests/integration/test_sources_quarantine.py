@@ -165,6 +165,27 @@ async def test_all_markets_that_answer_404_are_their_exchange_and_it_is_back_wit
     assert await ask(pool) == "quote"
 
 
+async def test_a_source_of_which_one_market_is_left_is_back_by_the_next_probe(
+    pool: SourcePool, exchange: Exchange, registry: CollectorRegistry
+) -> None:
+    def probes(outcome: str) -> float:
+        metric = "fairmark_sources_probes_total"
+        return registry.get_sample_value(metric, {"source": "binance", "outcome": outcome}) or 0
+
+    exchange.script = [status(404)]
+    pairs = CATALOGUE["binance"].pairs
+    for _ in range(5):
+        await ask(pool)
+    await until(lambda: probes("http_status") >= 1)
+    failed = probes("http_status")
+    assert len(exchange.requests) >= 5 + failed * len(pairs), "a probe asks for every market"
+    exchange.script = [only(pairs[-1].replace("/", ""), otherwise=status(404))]
+    await until(lambda: state(pool) is State.OK)
+    assert probes("ok") == 1
+    assert probes("http_status") <= failed + 1, "one may have been under way, and past that market"
+    assert await ask(pool, pair=pairs[-1]) == "quote"
+
+
 async def test_a_batch_that_gives_no_ticker_at_all_counts_and_one_that_gives_a_single_one_does_not(
     pool: SourcePool, exchange: Exchange
 ) -> None:
