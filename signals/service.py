@@ -42,7 +42,7 @@ class TraderService:
         self._log = logger
         metrics = TraderMetrics(ops.registry)
         self.registry = Registry(name, feeds, documents, clock)
-        self.trader = Trader(self.registry, clock, metrics, logger)
+        self.trader = Trader(self.registry, documents, clock, metrics, logger)
         ops.depend("store", documents.ping)
         ops.depend("feeds", self._check, required=False)
         ops.set_not_ready("the register was not read yet")
@@ -54,6 +54,7 @@ class TraderService:
             while True:
                 try:
                     await self._documents.open()
+                    await self.trader.load()
                     await self.registry.load()
                     break
                 except StoreUnavailableError as error:

@@ -10,15 +10,21 @@ import asyncio
 from collections.abc import Sequence
 from decimal import Decimal
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from core import codec
 from core.clock import Clock
+from core.errors import StoreUnavailableError
 from core.logs import Logger
 from core.median import lower_median
 from core.reporting import Leg, ReporterState, Standing, order, standings
 from signals.metrics import TraderMetrics
 from signals.registry import Registered, Registry, SignalFeed
+
+if TYPE_CHECKING:
+    from core.documents import Documents  # it imports SQLAlchemy, and reporters need none
 
 LOOKS = 20
 """In each period of the quickest feed: how soon silence is seen."""
@@ -52,19 +58,36 @@ class FeedLook(Struct, frozen=True, kw_only=True):
 
 
 class Trader:
-    """Judges and publishes; reads nothing but the registry. One a process: what it published it keeps in memory."""
+    """Judges and publishes. What it published last outlives it in `documents`, which is opened by who composes."""
 
-    def __init__(self, registry: Registry, clock: Clock, metrics: TraderMetrics, logger: Logger) -> None:
+    def __init__(
+        self, registry: Registry, documents: Documents, clock: Clock, metrics: TraderMetrics, logger: Logger
+    ) -> None:
         """Raises `CyclicFeedsError`."""
         self.registry = registry
+        self._documents = documents
         self._clock = clock
         self._metrics = metrics
         self._log = logger
         self._rules = {name: feed.rule for name, feed in registry.feeds.items()}
         self._order = order({name: rule.feeds for name, rule in self._rules.items()})
         self._answers: dict[str, Answer] = {}
+        self._unkept: set[str] = set()  # feeds whose last answer is not in the documents
+        self._keeps = True
         started = clock.now_ms()
         self._states = dict.fromkeys(self._order, (FeedState.WAITING, started))
+
+    async def load(self) -> None:
+        """Take up what was published last, as far as it is an answer of the feeds as they are configured now. Raises
+        `StoreUnavailableError`."""
+        now = self._clock.now_ms()
+        for body in (await self._documents.all(self._scope)).values():
+            answer = codec.decode(body, Answer)
+            feed = self.registry.feeds.get(answer.feed)
+            if feed is None or answer.slot_ms > now or feed.schedule.slot(answer.slot_ms) != answer.slot_ms:
+                continue
+            if feed.range.minimum <= answer.value <= feed.range.maximum:
+                self._answers[answer.feed] = answer
 
     def look(self, name: str) -> FeedLook:
         """A feed as it is now. Raises `KeyError`."""
@@ -102,7 +125,28 @@ class Trader:
         while True:
             self.settle()
             self._measure()
+            await self.keep()
             await asyncio.sleep(min(max(pause_s, 0.01), 1.0))
+
+    async def keep(self) -> None:
+        """Write what was published since the last time. While the store is down it is published all the same: the next
+        answer takes its place."""
+        for name in sorted(self._unkept):
+            answer = self._answers[name]
+            try:
+                await self._documents.put(self._scope, name, codec.encode(answer).decode())
+            except StoreUnavailableError as error:
+                if self._keeps:
+                    self._log.warning("not_kept", feed=name, error=str(error))
+                self._keeps = False
+                return
+            self._keeps = True
+            if self._answers[name] is answer:
+                self._unkept.discard(name)
+
+    @property
+    def _scope(self) -> str:
+        return f"{self.registry.name}/answers"
 
     def _standings(self, now: int) -> dict[str, Standing]:
         legs: dict[str, Sequence[Leg]] = {}
@@ -130,6 +174,7 @@ class Trader:
             published_ms=now,
             contributors=standing.counted,
         )
+        self._unkept.add(feed.name)
         self._metrics.published.labels(feed.name).inc()
         self._log.info("published", feed=feed.name, value=str(answer.value), slot=slot, of=list(answer.contributors))
 

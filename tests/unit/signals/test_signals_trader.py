@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 
 from core.clock import rfc3339
 from core.errors import CyclicFeedsError
 from core.reporting import Policy, Schedule, Trouble, TroubleCode
+from core.signals import SignalRange
+from signals.registry import SignalFeed
 from tests.support.signals import PERIOD_MS, START_MS, Desk, Speaker, feed
 
 KEYS = ["0x" + f"{n:064x}" for n in (11, 12, 13)]
@@ -166,6 +170,51 @@ async def test_feeds_follow_feeds_in_their_values_and_in_their_errors() -> None:
 def test_feeds_in_a_circle_are_refused_at_start() -> None:
     with pytest.raises(CyclicFeedsError, match="decision"):
         Desk(feed("decision", feeds=("portfolio",)), feed("portfolio", feeds=("decision",)))
+
+
+async def restarted(desk: Desk, *feeds: SignalFeed) -> Desk:
+    """Another trader over the same documents."""
+    await desk.service.trader.keep()
+    again = Desk(*feeds, documents=desk.documents, clock=desk.clock)
+    await again.service.trader.load()
+    await again.service.registry.load()
+    return again
+
+
+async def test_a_restart_serves_what_was_published_last_under_the_same_rules() -> None:
+    desk = Desk()
+    alpha, beta = await strategies(desk, "alpha", "beta")
+    desk.pass_ms(STEP)
+    await both_produce(alpha, beta)
+    desk.pass_ms(STEP)  # a new slot, for which nobody has produced
+    before = await desk.signal()
+    again = await restarted(desk)
+    found = await again.signal()
+    assert (found["state"], found["value"], found["of"]) == ("ok", "-0.2500", rfc3339(START_MS + STEP))
+    assert {**found, "since": None} == {**before, "since": None}
+    for speaker in (alpha, beta):
+        speaker.desk = again
+    await alpha.produce("0.9")
+    assert (await again.signal())["of"] == rfc3339(START_MS + STEP)
+    await beta.produce("0.8")
+    assert (await again.signal())["value"] == "0.8000"
+    again.pass_ms(2 * STEP)
+    assert (await again.signal())["code"] == "feed_in_error"
+    still = await restarted(again)
+    assert ((await still.signal())["code"], (await still.signal())["value"]) == ("feed_in_error", None)
+
+
+async def test_an_answer_that_fits_the_feed_no_more_is_forgotten() -> None:
+    desk = Desk()
+    (alpha,) = await strategies(desk, "alpha")
+    await alpha.produce("-0.5")
+    desk.pass_ms(STEP)
+    narrow = SignalRange(decimals=4, minimum=Decimal(0), maximum=Decimal(1))
+    assert (await (await restarted(desk)).signal())["value"] == "-0.5000"
+    assert (await (await restarted(desk, feed(range=narrow))).signal())["code"] == "signal_unset"
+    assert (await (await restarted(desk, feed(schedule=Schedule(7 * STEP)))).signal())["code"] == "signal_unset"
+    desk.clock.advance(-3 * STEP)  # a clock that was ahead: else nothing would be published until it is there again
+    assert (await (await restarted(desk)).signal())["code"] == "signal_unset"
 
 
 async def test_a_restart_forgets_nobody() -> None:
