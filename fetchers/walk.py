@@ -9,7 +9,8 @@ source usually has (`sources.latency`; where that is not known, after `HEDGE` of
 next source is asked beside it; one whose source does not answer at all these days has company from the start. A source
 in quarantine is passed over, and asked only where the others are too few for a price. A plan is done when it has the
 wanted number of quotes or nobody is left to ask. Where the rules then reject so many that a feed has no price, its next
-candidates are asked for what is missing.
+candidates are asked for what is missing, and those that are late may still bring it. Where it has a price that rests on
+too few fresh quotes, its next candidates are asked for those, and nobody late is waited for.
 """
 
 from __future__ import annotations
@@ -52,12 +53,13 @@ class Walk:
         self._asks = asks
         self._loop = asyncio.get_running_loop()
         self._refreshed = False
+        self._patient = True  # the late ones are waited for, too
         # each with the time at which the next one is asked beside it; `NEVER` once that has happened
         self._waiting: dict[asyncio.Task[Reading | SourceFailure], float] = {}
         self._asked: dict[asyncio.Task[Reading | SourceFailure], Candidate] = {}
 
     async def gather(self, wanted: int) -> bool:
-        """Return when `wanted` more quotes are in, nobody is left to ask, or the deadline has come.
+        """Return when `wanted` more quotes are in, nobody is left to ask or waited for, or the deadline has come.
 
         Whether anyone was waited for: else asking again for as many would change nothing.
         """
@@ -68,7 +70,7 @@ class Walk:
         waited = bool(self._waiting)
         while wanted > 0 and self._waiting:
             now = self._loop.time()
-            if now >= deadline:
+            if now >= deadline or not (self._patient or self._hopeful(now)):
                 break
             self._give_company(now, hedge_s)
             until = min([deadline, *(due for due in self._waiting.values() if due > now)])
@@ -91,21 +93,22 @@ class Walk:
         return waited
 
     def shortage(self, verdict: Verdict) -> int:
-        """How many more quotes the rules need for a price; 0 where there is one, or where nobody is left to ask.
+        """How many more quotes the rules need for a price; 0 where there is one, or where nobody can bring one: nobody
+        is left to ask, and nobody under way.
 
         Where there is one that does not rest on enough fresh quotes, others are asked for those, once. What the rules
         rejected counts no more: those in quarantine are asked in its place.
         """
         self._got = len(verdict.accepted)
-        if not self.left and not self._held:
-            return 0
-        least = self.plan.feed.min_sources
+        self._patient = verdict.answer is None
+        others = bool(self.left or self._held)
         if verdict.answer is None:
-            return max(1, least - len(verdict.accepted))
-        if (missing := fresh_quorum(self.plan.feed) - verdict.fresh) > 0 and not self._refreshed:
-            self._refreshed = True
-            return missing
-        return 0
+            return max(1, self.plan.feed.min_sources - self._got) if others or self._waiting else 0
+        missing = fresh_quorum(self.plan.feed) - verdict.fresh
+        if missing <= 0 or self._refreshed or not others:
+            return 0
+        self._refreshed = True
+        return missing
 
     def _give_company(self, now: float, hedge_s: float) -> None:
         """Ask another beside each that is late, as far as there are others."""

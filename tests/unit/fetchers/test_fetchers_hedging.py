@@ -116,6 +116,32 @@ async def test_a_late_source_keeps_its_place_where_nobody_is_left_to_ask() -> No
     assert took < 1
 
 
+async def test_a_late_source_is_waited_for_where_the_rules_leave_too_few_of_the_others() -> None:
+    """It was outrun by the wanted number, one of which turns out to be false, and nobody else is left to ask."""
+    prices = {"a": Slow("70002", 0.3), "b": "70000", "c": "70001", "d": "90000"}
+    pool = Ward({(source, "BTC/USD"): price for source, price in prices.items()})
+    observation, _, fetcher = await fetch(
+        pool, feed("BTC/USD", wanted_sources=3, min_sources=3), hedges={"a": 0.02}, budget_s=20
+    )
+    assert observation.answers == {BTC: Decimal(70001)}
+    assert codes(observation) == {"d": FailureCode.OUTLIER}
+    await fetcher.close()
+
+
+async def test_a_price_is_not_held_up_by_a_hung_source_for_the_sake_of_fresher_quotes() -> None:
+    prices = {"a": None, "b": "70000", "c": "70001", "d": FailureCode.SERVER_ERROR, "e": None}
+    pool = Ward({(source, "BTC/USD"): price for source, price in prices.items()}, now=lambda: NOW - 9_000)
+    old = feed("BTC/USD", wanted_sources=2, fresh_receipt_age_ms=1_000)
+    observation, took, fetcher = await fetch(pool, old, hedges={"a": 0.02, "e": 0.02}, budget_s=20)
+    assert observation.answers == {BTC: Decimal(70000)}
+    assert [each.fresh for each in observation.verdicts] == [0]
+    assert {source: code for source, code in codes(observation).items() if source in "de"} == {
+        "d": FailureCode.SERVER_ERROR, "e": FailureCode.CANCELLED
+    }  # fmt: skip
+    assert took < 10
+    await fetcher.close()
+
+
 async def test_a_source_in_quarantine_is_passed_over_and_named() -> None:
     answers = {(source, "BTC/USD"): "70000" for source in "abcd"}
     pool = Ward(answers, ill=frozenset("b"))  # type: ignore[arg-type]
