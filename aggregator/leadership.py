@@ -15,8 +15,8 @@ import asyncpg  # type: ignore[import-untyped]
 from sqlalchemy.engine import make_url
 
 from aggregator.metrics import Metrics
-from aggregator.sessions import FAULTS, connected
 from core.logs import Logger
+from core.sessions import FAULTS, connected
 
 LOOK_S = 1.0
 REST_S = 3.0

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from sqlalchemy.engine import URL
 
-from aggregator.sessions import FAULTS, connected
+from core.sessions import FAULTS, connected
 
 CHANNEL = "fairmark_attempts"
 AGAIN_S = 1.0

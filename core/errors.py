@@ -61,6 +61,12 @@ class StoreUnavailableError(FairmarkError):
     code = "store_unavailable"
 
 
+class LockTakenError(FairmarkError):
+    """Another process has what only one may have at a time: see `core.locks`."""
+
+    code = "lock_taken"
+
+
 class StartError(FairmarkError):
     """A service cannot start: a port in use, a missing key, a server that does not answer."""
 

@@ -168,16 +168,19 @@ async def run_trader(settings: Settings, feeds: Mapping[str, SignalSettings], *,
     """The register of strategies, and the median of their decisions. feeds: by name; those that are on chain are left
     to the aggregator. Raises `StartError` where that leaves none."""
     from core.documents import SqlDocuments  # noqa: PLC0415 - it imports SQLAlchemy, and strategies need none
+    from core.locks import ProcessLock  # noqa: PLC0415 - so does it
 
     own, clock = settings.trader, make_clock(settings)
     feeds = {name: feed for name, feed in feeds.items() if settings.group_of(name) is None}
     if not feeds:
         raise StartError("every configured signal is on chain: the aggregator and the contract are its trader")
     ops = Ops(own.name, settings.mode, clock)
+    url = store_url(settings, own.name)
     service = TraderService(
         name=own.name,
         feeds={name: signal_feed(name, feed) for name, feed in feeds.items()},
-        documents=SqlDocuments(store_url(settings, own.name), table=TABLE),
+        documents=SqlDocuments(url, table=TABLE),
+        lock=ProcessLock(url, f"trader-{own.name}", purpose="trader"),
         clock=clock,
         ops=ops,
         logger=get_logger(own.name, settings.mode),

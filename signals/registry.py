@@ -86,6 +86,11 @@ class Registry:
                 self._reporters[one.feed, one.name] = one
         self.loaded = True
 
+    def forget(self) -> None:
+        """Another process may change the register from now on: nothing is answered until `load`."""
+        self._reporters.clear()
+        self.loaded = False
+
     def of(self, feed: str) -> Iterator[Registered]:
         """The feed's reporters, those that left included, by name. Raises `StoreUnavailableError` before `load`."""
         if not self.loaded:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from core.clock import Clock, rfc3339
-from core.errors import StoreUnavailableError
+from core.errors import LockTakenError, StoreUnavailableError
 from core.logs import Logger
 from core.ops import Ops
 from signals.api import build_app
@@ -17,11 +17,19 @@ from signals.registry import Registry, SignalFeed
 from signals.trader import FeedState, Trader
 
 if TYPE_CHECKING:
-    from core.documents import Documents  # it imports SQLAlchemy, and reporters need none
+    # they import SQLAlchemy, and reporters need none
+    from core.documents import Documents
+    from core.locks import ProcessLock
+
+LOOK_S = 1.0
+"""Between looks at the lock, and at a store that is not there."""
 
 
 class TraderService:
-    """Serve `app` (with `core.ops.serve`) while `run` runs. documents: opened and closed here.
+    """Serve `app` (with `core.ops.serve`) while `run` runs.
+
+    documents: opened and closed here. lock: on the register, so that one trader runs on it at a time; taken and given
+    back here.
 
     Raises `CyclicFeedsError` where feeds follow one another in a circle.
     """
@@ -32,12 +40,14 @@ class TraderService:
         name: str,
         feeds: Mapping[str, SignalFeed],
         documents: Documents,
+        lock: ProcessLock,
         clock: Clock,
         ops: Ops,
         logger: Logger,
         token: str,
     ) -> None:
         self._documents = documents
+        self._lock = lock
         self._ops = ops
         self._log = logger
         metrics = TraderMetrics(ops.registry)
@@ -49,24 +59,54 @@ class TraderService:
         self.app = build_app(trader=self.trader, ops=ops, metrics=metrics, clock=clock, token=token)
 
     async def run(self) -> None:
-        """Publish until cancelled. A store that is not there yet is waited for."""
+        """Publish until cancelled. A store that is not there yet is waited for, and so is another trader's end."""
         try:
             while True:
-                try:
-                    await self._documents.open()
-                    await self.trader.load()
-                    await self.registry.load()
-                    break
-                except StoreUnavailableError as error:
-                    self._ops.set_not_ready(str(error))
-                    self._log.warning("waiting", what="the store", error=str(error))
-                    await asyncio.sleep(1)
-            self._ops.set_ready()
-            self._log.info("trader_ready", feeds=sorted(self.registry.feeds))
-            await self.trader.run()
+                await self._begin()
+                await self._publish()
         finally:
             self._ops.set_not_ready("stopping")
+            await self._lock.release()
             await self._documents.close()
+
+    async def _begin(self) -> None:
+        waiting = ""
+        while True:
+            try:
+                await self._documents.open()
+                await self._lock.hold()
+                await self.trader.load()
+                await self.registry.load()
+                break
+            except StoreUnavailableError as error:
+                what, why = "the store", str(error)
+            except LockTakenError as error:
+                what, why = "the other trader", f"another trader runs on this register ({error})"
+            self._ops.set_not_ready(why)
+            if what != waiting:
+                self._log.warning("waiting", what=what, error=why)
+            waiting = what
+            await asyncio.sleep(LOOK_S)
+        self._ops.set_ready()
+        self._log.info("trader_ready", feeds=sorted(self.registry.feeds))
+
+    async def _publish(self) -> None:
+        """Until another trader has the register: the lock goes where the database is started anew."""
+        running = asyncio.create_task(self.trader.run(), name="trader")
+        try:
+            while not (await asyncio.wait({running}, timeout=LOOK_S))[0]:
+                try:
+                    await self._lock.hold()
+                except LockTakenError as error:
+                    self._log.error("register_lost", error=str(error))
+                    return
+                except StoreUnavailableError:
+                    continue  # nothing is taken meanwhile: it could not be kept
+            await running
+        finally:
+            self.registry.forget()
+            running.cancel()
+            await asyncio.wait({running})
 
     async def _check(self) -> str:
         said = []

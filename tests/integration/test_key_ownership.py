@@ -92,8 +92,8 @@ async def test_a_lock_that_went_with_its_connection_is_taken_again_or_missed(
         mine.owned()  # not taken yet
     await mine.hold()
     mine.owned()
-    assert mine._connection is not None
-    backend = await mine._connection.fetchval("SELECT pg_backend_pid()")
+    assert mine._lock._connection is not None
+    backend = await mine._lock._connection.fetchval("SELECT pg_backend_pid()")
     engine = create_async_engine(url)
     async with engine.connect() as connection:
         await connection.execute(sa.text("SELECT pg_terminate_backend(:pid)"), {"pid": backend})
@@ -136,11 +136,11 @@ async def test_a_holder_whose_machine_vanishes_is_given_up_by_the_server(postgre
     url = postgres_url.replace("postgresql://", "postgresql+asyncpg://")
     mine = ownership(url, address)
     await mine.hold()
-    assert mine._connection is not None
+    assert mine._lock._connection is not None
     names = ("idle", "interval", "count")
-    probes = [await mine._connection.fetchval(f"SHOW tcp_keepalives_{name}") for name in names]
+    probes = [await mine._lock._connection.fetchval(f"SHOW tcp_keepalives_{name}") for name in names]
     assert probes == ["1", "1", "2"]
-    assert await mine._connection.fetchval("SHOW tcp_user_timeout") == "3000"
+    assert await mine._lock._connection.fetchval("SHOW tcp_user_timeout") == "3000"
     await mine.release()
 
 

@@ -10,6 +10,7 @@ import httpx
 from contracts.report import LocalSigner
 from core.clock import FixedClock
 from core.documents import Documents
+from core.locks import ProcessLock
 from core.logs import get_logger
 from core.ops import Ops
 from core.reporting import FeedRule, Policy, Schedule, Trouble
@@ -59,13 +60,20 @@ def feed(name: str = "decision", **changes: Any) -> SignalFeed:
 class Desk:
     """A trader of some feeds, its clock, and a client of its interface."""
 
-    def __init__(self, *feeds: SignalFeed, documents: Documents | None = None, clock: FixedClock | None = None) -> None:
+    def __init__(
+        self,
+        *feeds: SignalFeed,
+        documents: Documents | None = None,
+        clock: FixedClock | None = None,
+        lock: ProcessLock | None = None,
+    ) -> None:
         self.clock = clock or FixedClock(START_MS)
         self.documents = documents or InMemory()
         self.service = TraderService(
             name="trader",
             feeds={one.name: one for one in feeds or (feed(),)},
             documents=self.documents,
+            lock=lock or ProcessLock("sqlite://", "trader", purpose="trader"),
             clock=self.clock,
             ops=Ops("trader", Mode.TEST, self.clock),
             logger=get_logger("trader", Mode.TEST),

@@ -11,8 +11,8 @@ from sqlalchemy.engine import make_url
 
 import aggregator.leadership as leadership_module
 from aggregator.leadership import Leadership
-from aggregator.sessions import connect_arguments
 from core.logs import get_logger
+from core.sessions import connect_arguments
 from core.types import Mode
 from tests.support.aggregator import metrics
 from tests.support.wait import until

@@ -1,4 +1,4 @@
-"""Sessions with the PostgreSQL of attempts that live as long as their process does, and their locks with them.
+"""Sessions with PostgreSQL that live as long as their process does, and their locks with them.
 
 Apart from SQLAlchemy's pool: a lock of the session's own must not go back into one.
 """
