@@ -15,27 +15,32 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.schema import CreateTable
 
 from core.databases import bounded
+from core.document_revisions import FOLDER
 from core.errors import StoreUnavailableError
+from core.migrations import upgrade
 from core.sqlite import keep_ahead
 
 BUSY_MS = 1_000
 OPEN_S = 15.0
 """How long a service that starts waits for the table: everything else on the machine may be starting too."""
-_LOCK = sa.text("SELECT pg_advisory_xact_lock(4607182418800017409)")
 
 
 class Documents(Protocol):
     """Every call is bounded in time and raises `StoreUnavailableError` when it cannot be done."""
 
     async def open(self) -> None:
-        """Connect, and make the table where it is missing. Safe to call again."""
+        """Connect, and bring the table to the revision of this code. Safe to call again."""
         ...
 
     async def put(self, scope: str, name: str, body: str) -> None:
         """Write a document, in the place of the one that had its name."""
+        ...
+
+    async def replace(self, scope: str, name: str, body: str, was: str | None) -> bool:
+        """Write a document where its text is still `was` (None: where there is none). False, and nothing is written,
+        where somebody else has changed it: of several who read the same text, one replaces it."""
         ...
 
     async def all(self, scope: str) -> dict[str, str]:
@@ -69,14 +74,16 @@ class SqlDocuments:
         async with bounded(self._url, self._timeout_s, StoreUnavailableError):
             engine = self._connect()
         try:
-            async with bounded(self._url, OPEN_S, StoreUnavailableError), engine.begin() as connection:
-                if engine.dialect.name == "postgresql":  # two that start at once would both create the table
-                    await connection.execute(_LOCK)
-                await connection.execute(CreateTable(self._table, if_not_exists=True))
+            async with bounded(self._url, OPEN_S, StoreUnavailableError):
+                await upgrade(engine, FOLDER, room=self._table.name, existing=self._existing, table=self._table.name)
         except BaseException:
             await engine.dispose()
             raise
         self._engine = engine
+
+    def _existing(self, connection: sa.Connection) -> str | None:
+        """The revision of a table that was made before there were revisions."""
+        return "0001" if sa.inspect(connection).has_table(self._table.name) else None
 
     def _connect(self) -> AsyncEngine:
         bounds: dict[str, Any] = {"max_overflow": 0, "pool_timeout": self._timeout_s}
@@ -89,11 +96,23 @@ class SqlDocuments:
 
     async def put(self, scope: str, name: str, body: str) -> None:
         async with self._begin() as connection:
-            insert = (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(self._table)
-            written = insert.values(scope=scope, name=name, body=body)
+            written = self._insert(connection).values(scope=scope, name=name, body=body)
             await connection.execute(
                 written.on_conflict_do_update(index_elements=["scope", "name"], set_={"body": written.excluded.body})
             )
+
+    async def replace(self, scope: str, name: str, body: str, was: str | None) -> bool:
+        async with self._begin() as connection:
+            if was is None:
+                new = self._insert(connection).values(scope=scope, name=name, body=body).on_conflict_do_nothing()
+                return bool((await connection.execute(new)).rowcount == 1)
+            columns = self._table.c
+            same = (columns.scope == scope, columns.name == name, columns.body == was)
+            changed = await connection.execute(sa.update(self._table).where(*same).values(body=body))
+            return bool(changed.rowcount == 1)
+
+    def _insert(self, connection: AsyncConnection) -> Any:
+        return (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(self._table)
 
     async def all(self, scope: str) -> dict[str, str]:
         query = sa.select(self._table.c.name, self._table.c.body).where(self._table.c.scope == scope)

@@ -35,8 +35,12 @@ def version_table(room: str) -> str:
     return f"{room}_alembic_version"
 
 
-async def upgrade(engine: AsyncEngine, folder: Path, *, room: str, existing: Existing = lambda _: None) -> None:
+async def upgrade(
+    engine: AsyncEngine, folder: Path, *, room: str, existing: Existing = lambda _: None, table: str = ""
+) -> None:
     """Bring the tables of `room` to the newest revision in `folder`, in one transaction: all of it, or nothing.
+
+    table: for revisions that make a table of any name, which find it as `op.get_context().opts["table"]`.
 
     Several processes may do so at once: one upgrades, the others wait for it and find it done (PostgreSQL: an advisory
     lock for the length of the transaction; SQLite: the file's write lock). Raises `MigrationError` where a newer
@@ -49,24 +53,24 @@ async def upgrade(engine: AsyncEngine, folder: Path, *, room: str, existing: Exi
             )
         else:
             await connection.exec_driver_sql("BEGIN IMMEDIATE")
-        await connection.run_sync(_upgrade, folder, room, existing)
+        await connection.run_sync(_upgrade, folder, room, existing, table)
         await connection.commit()
 
 
-def _upgrade(connection: sa.Connection, folder: Path, room: str, existing: Existing) -> None:
+def _upgrade(connection: sa.Connection, folder: Path, room: str, existing: Existing, table: str) -> None:
     script = ScriptDirectory(str(folder), version_locations=[str(folder)])
 
     def steps(heads: tuple[str, ...], _context: MigrationContext) -> list[RevisionStep]:
         return [*script._upgrade_revs("head", heads)]  # type: ignore[arg-type]  # as Alembic's own command calls it
 
-    table = version_table(room)
-    context = MigrationContext.configure(connection, opts={"fn": steps, "version_table": table})
+    versions = version_table(room)
+    context = MigrationContext.configure(connection, opts={"fn": steps, "version_table": versions, "table": table})
     try:
         if not context.get_current_heads() and (found := existing(connection)) is not None:
             context.stamp(script, found)
         context.run_migrations(op=Operations(context))
     except CommandError as error:
         raise MigrationError(
-            f"{table} names a revision that this Fairmark does not have ({error}): run the version that wrote it, or a "
-            "newer one"
+            f"{versions} names a revision that this Fairmark does not have ({error}): run the version that wrote it, "
+            "or a newer one"
         ) from error

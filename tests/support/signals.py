@@ -37,6 +37,12 @@ class InMemory:
     async def put(self, scope: str, name: str, body: str) -> None:
         self.kept[scope, name] = body
 
+    async def replace(self, scope: str, name: str, body: str, was: str | None) -> bool:
+        if self.kept.get((scope, name)) != was:
+            return False
+        self.kept[scope, name] = body
+        return True
+
     async def all(self, scope: str) -> dict[str, str]:
         return {name: body for (of, name), body in self.kept.items() if of == scope}
 
