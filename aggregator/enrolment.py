@@ -2,18 +2,18 @@
 
 A reporter registers for a feed with its first price for it. From then on no round of the group is submitted without its
 price for that feed, until it comes back, leaves (SIGTERM), or is taken off by an operator. Whom an operator took off
-stays off, whichever of its instances reports, until it is put back by hand or is started again after a silence. The
-contract takes a round whole: it refuses one that leaves out a feed with enough contributors. So one feed's error is its
-group's.
+stays off, whichever of its instances reports, until it is put back by hand or is started again. The contract takes a
+round whole: it refuses one that leaves out a feed with enough contributors. So one feed's error is its group's.
 
 Who may register is the contract's to say: only reports of its signers, with their evidence, come here. The register is
-kept in the store, and read again before each judgement: several aggregators over one store have one register.
+kept in the store, and read again before each judgement: several aggregators over one store have one register, and no
+change of one is lost to another's.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 from msgspec import Struct
@@ -22,6 +22,7 @@ from msgspec.structs import replace
 from aggregator.errors import FeedInErrorError, UnknownReporterError
 from aggregator.metrics import Metrics
 from aggregator.validation import Expected, Received, Validation
+from broker.messages import Report
 from core import codec
 from core.clock import Clock, rfc3339
 from core.documents import Documents
@@ -36,11 +37,18 @@ KEEP_EVERY_MS = 30_000
 INSTANCES = 8
 """So many instances of a reporter are known again: the latest."""
 
+CHANGES = 8
+"""So often a change is tried again where others change the same entry."""
+
+
+Key = tuple[str, str]
+"""A reporter's group and signer."""
+
 
 class Enrolled(Struct, frozen=True, kw_only=True):
     """A signer of one group. last: for each feed that it registered for, our clock at its last price. off: feeds that
-    an operator took it off. left_ms: it is registered for none since then. missed: an attempt had no report of it since
-    it was taken off, or it has left. seen: instances that have reported, the latest last."""
+    an operator took it off. left_ms: it is registered for none since then. seen: instances that have reported, the
+    latest last. barred: those that had when it was taken off: what they report does not put it back."""
 
     group: str
     signer: str
@@ -49,11 +57,41 @@ class Enrolled(Struct, frozen=True, kw_only=True):
     last: dict[Pair, int]
     off: tuple[Pair, ...] = ()
     left_ms: int | None = None
-    missed: bool = False
     seen: tuple[str, ...] = ()
+    barred: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> Key:
+        return self.group, self.signer
 
     def required(self, pair: Pair) -> bool:
         return self.left_ms is None and pair in self.last and pair not in self.off
+
+    def reported(self, report: Report, priced: Mapping[Pair, int]) -> Enrolled:
+        """After a report with these prices, and when they came. An instance that it has not heard of when it was taken
+        off is one that was started since: what that has prices for is put back."""
+        changed = replace(self, last={**self.last, **priced}, fetcher=report.fetcher)
+        if report.instance != self.instance:  # it was started again, or has several: that one stopped is over
+            others = (each for each in self.seen if each != report.instance)
+            seen = (*others, report.instance)[-INSTANCES:]
+            changed = replace(changed, instance=report.instance, left_ms=None, seen=seen)
+        if report.instance not in self.barred:
+            changed = replace(changed, off=tuple(each for each in self.off if each not in priced))
+        return changed
+
+    def left(self, instance: str, now_ms: int) -> Enrolled:
+        """After the word of one of its instances that it stops."""
+        return self if instance != self.instance or self.left_ms is not None else replace(self, left_ms=now_ms)
+
+    def taken_off(self, pair: Pair | None, now_ms: int) -> Enrolled:
+        """After an operator's word, for one feed or for all."""
+        off = tuple(sorted({*self.off, *(self.last if pair is None else (pair,))}))
+        left_ms = now_ms if pair is None and self.left_ms is None else self.left_ms
+        return replace(self, off=off, left_ms=left_ms, barred=self.seen)
+
+    def put_back(self, pair: Pair | None) -> Enrolled:
+        """After an operator's word, for one feed or for all."""
+        return replace(self, off=() if pair is None else tuple(each for each in self.off if each != pair), left_ms=None)
 
 
 class _KeptStanding(Struct, frozen=True):
@@ -81,8 +119,9 @@ class Enrolment:
         self._clock = clock
         self._metrics = metrics
         self._log = logger
-        self._kept: dict[tuple[str, str], Enrolled] = {}
-        self._kept_ms: dict[tuple[str, str], int] = {}
+        self._kept: dict[Key, Enrolled] = {}
+        self._texts: dict[Key, str] = {}  # as the store had them
+        self._kept_ms: dict[Key, int] = {}
         self._standings: dict[Pair, Standing] = {}
         self._changing = asyncio.Lock()
 
@@ -115,7 +154,6 @@ class Enrolment:
         async with self._changing:
             await self._read()
             now, group = self._clock.now_ms(), expected.group
-            await self._miss({each.received.signer for each in validation.judged}, group)
             for one in validation.included:
                 await self._produced(one, expected, now)
             said = []
@@ -132,29 +170,24 @@ class Enrolment:
         async with self._changing:
             await self._read()
             for one in self.reporters():
-                if (one.signer, one.instance) == (signer, instance) and one.left_ms is None:
-                    await self._keep(replace(one, left_ms=self._clock.now_ms(), missed=bool(one.off)))
+                if one.signer == signer and one.left(instance, 0) is not one:
+                    await self._change(one, lambda one: one.left(instance, self._clock.now_ms()))
                     self._log.info("reporter_left", group=one.group, reporter=one.fetcher)
 
     async def deregister(self, name: str, pair: Pair | None) -> list[Enrolled]:
         """By hand, for one feed or for all. Raises `UnknownReporterError` or `StoreUnavailableError`."""
         async with self._changing:
-            changed = []
-            for one in await self._named(name, pair):
-                off = tuple(sorted({*one.off, *(one.last if pair is None else (pair,))}))
-                left_ms = self._clock.now_ms() if pair is None and one.left_ms is None else one.left_ms
-                changed.append(await self._keep(replace(one, off=off, left_ms=left_ms, missed=False)))
+            now = self._clock.now_ms()
+            named = await self._named(name, pair)
+            changed = [await self._change(one, lambda one: one.taken_off(pair, now)) for one in named]
             await self._forget(changed, name, pair)
             return changed
 
     async def register(self, name: str, pair: Pair | None) -> list[Enrolled]:
         """By hand: what was taken off counts again, and its next price is awaited from now on."""
         async with self._changing:
-            changed = []
-            for one in await self._named(name, pair):
-                off = () if pair is None else tuple(each for each in one.off if each != pair)
-                changed.append(await self._keep(replace(one, off=off, left_ms=None, missed=False)))
-            return changed
+            named = await self._named(name, pair)
+            return [await self._change(one, lambda one: one.put_back(pair)) for one in named]
 
     async def check(self) -> str:
         """For `/health`. Raises `FeedInErrorError`."""
@@ -181,38 +214,24 @@ class Enrolment:
         group, signer = expected.group, received.signer or ""
         report = received.report
         priced = {feed.pair: now for index, feed in enumerate(group.feeds) if expected.observed(received, index)}
-        known = self._kept.get((group.name, signer))
+        fresh = Enrolled(
+            group=group.name,
+            signer=signer,
+            fetcher=report.fetcher,
+            instance=report.instance,
+            last=priced,
+            seen=(report.instance,),
+        )
+        key, known = fresh.key, self._kept.get(fresh.key)
+        if known is not None:
+            changed = known.reported(report, priced)
+            telling = replace(changed, last=known.last) != known or set(changed.last) != set(known.last)
+            if not telling and now - self._kept_ms.get(key, 0) < KEEP_EVERY_MS:
+                self._kept[key] = changed
+                return
+        await self._change(known or fresh, lambda one: one.reported(report, priced))
         if known is None:
-            fresh = Enrolled(
-                group=group.name,
-                signer=signer,
-                fetcher=report.fetcher,
-                instance=report.instance,
-                last=priced,
-                seen=(report.instance,),
-            )
-            await self._keep(fresh)
             self._log.info("reporter_registered", group=group.name, reporter=report.fetcher, feeds=len(priced))
-            return
-        changed = replace(known, last={**known.last, **priced}, fetcher=report.fetcher)
-        if report.instance != known.instance:  # it was started again, or has several: that one stopped is over
-            changed = replace(changed, instance=report.instance, left_ms=None)
-            seen = known.seen or (known.instance,)
-            if known.missed and report.instance not in seen:  # it was silent, and is back: so is what it prices
-                changed = replace(changed, off=tuple(each for each in known.off if each not in priced), missed=False)
-            others = (each for each in seen if each != report.instance)
-            changed = replace(changed, seen=(*others, report.instance)[-INSTANCES:])
-        telling = replace(changed, last=known.last) != known or set(changed.last) != set(known.last)
-        if telling or now - self._kept_ms.get((group.name, signer), 0) >= KEEP_EVERY_MS:
-            await self._keep(changed)
-        else:
-            self._kept[group.name, signer] = changed
-
-    async def _miss(self, reported: Set[str | None], group: Group) -> None:
-        """Note of whom was taken off that he is silent: whoever comes after that has come back."""
-        for one in self.reporters():
-            if one.group == group.name and one.off and not one.missed and one.signer not in reported:
-                await self._keep(replace(one, missed=True))
 
     def _judged(
         self, pair: Pair, validation: Validation, expected: Expected, index: int, needed: int, now: int
@@ -255,21 +274,27 @@ class Enrolment:
             there = codec.decode(body, Enrolled)
             if there.group not in self.groups:
                 continue
-            here = self._kept.get((there.group, there.signer))
+            here = self._kept.get(there.key)
             last = _latest(here.last if here is not None else {}, there.last)
-            self._kept[there.group, there.signer] = replace(there, last=last)
+            self._kept[there.key], self._texts[there.key] = replace(there, last=last), body
         pairs = {feed.pair for group in self.groups.values() for feed in group.feeds}
         for body in (await self._documents.all(f"{self._scope}/standings")).values():
             kept = codec.decode(body, _KeptStanding)
             if kept.feed in pairs:
                 self._standings[kept.feed] = kept.standing
 
-    async def _keep(self, one: Enrolled) -> Enrolled:
-        key = (one.group, one.signer)
-        await self._documents.put(self._scope, f"{one.group}/{one.signer}", codec.encode(one).decode())
-        self._kept[key] = one
-        self._kept_ms[key] = self._clock.now_ms()
-        return one
+    async def _change(self, entry: Enrolled, change: Callable[[Enrolled], Enrolled]) -> Enrolled:
+        """Keep what `change` makes of an entry: made anew of what the store has then where another aggregator was
+        quicker, so that neither's change is lost. Raises `StoreUnavailableError`."""
+        key = entry.key
+        for _ in range(CHANGES):
+            changed = change(self._kept.get(key, entry))
+            text = codec.encode(changed).decode()
+            if await self._documents.replace(self._scope, "/".join(key), text, self._texts.get(key)):
+                self._kept[key], self._texts[key], self._kept_ms[key] = changed, text, self._clock.now_ms()
+                return changed
+            await self._read()
+        raise StoreUnavailableError(f"the register's entry of {key[1]} is changed by others too often")
 
 
 def described(standing: Standing) -> str:

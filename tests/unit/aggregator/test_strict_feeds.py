@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,12 +12,14 @@ import httpx
 import pytest
 
 from aggregator.attempts import AttemptRecord, Cause
+from aggregator.enrolment import Enrolled
 from aggregator.service import AggregatorService
 from aggregator.states import State
 from broker.bus import Topic
 from broker.memory import MemoryBus
 from broker.messages import Leave
 from contracts.report import LocalSigner, leave_digest
+from core import codec
 from core.clock import SystemClock
 from core.errors import StoreUnavailableError
 from core.logs import get_logger
@@ -203,13 +205,27 @@ async def test_who_was_taken_off_stays_off_whichever_instance_reports_until_it_i
         assert (await w.listed())["fetcher-1"] == "deregistered"  # it was late, and is known
         two.prices, two.instance = {ETH: "3000"}, "3"
         await w.attempt()
-        assert (await w.listed())["fetcher-1"] == "deregistered"  # it is back, without this price
+        assert (await w.listed())["fetcher-1"] == "deregistered"  # it is back, without this price as yet
         two.prices = PRICES
-        two.silent = True
-        await w.attempt()
-        two.silent, two.instance = False, "4"
         assert await w.outcome() == "accepted"
         assert (await w.listed())["fetcher-1"] == "running"
+        two.silent = True
+        assert await w.outcome() == "reporter_stopped"
+        assert await w.by_hand("deregister", "fetcher-1") == 200
+        two.silent = False  # and "3" is one of those that were taken off now
+        assert await w.outcome() == "accepted"
+        assert (await w.listed())["fetcher-1"] == "deregistered"
+
+
+async def test_who_was_taken_off_and_is_started_again_before_anybody_missed_it_is_back() -> None:
+    async with world() as w:
+        assert await w.outcome() == "accepted"
+        assert await w.by_hand("deregister", "fetcher-1") == 200
+        w.reporters[1].instance = "2"
+        assert await w.outcome() == "accepted"
+        assert (await w.listed())["fetcher-1"] == "running"
+        w.reporters[1].silent = True
+        assert await w.outcome() == "reporter_stopped"
 
 
 async def test_a_stop_on_purpose_deregisters_and_the_next_instance_registers() -> None:
@@ -247,6 +263,31 @@ async def test_a_restart_and_a_second_aggregator_know_who_is_missing() -> None:
             assert [one["error"] for one in standings] == [True, True]
             assert await other.by_hand("deregister", "fetcher-1") == 200
         assert await w.outcome() == "accepted"
+
+
+async def test_what_an_operator_says_at_another_aggregator_is_not_lost_to_a_report_at_the_same_time() -> None:
+    """Between this one's look at the register and its writing, the other takes the reporter off."""
+
+    class Interrupted(InMemory):
+        between: Callable[[], Awaitable[object]] | None = None
+
+        async def replace(self, scope: str, name: str, body: str, was: str | None) -> bool:
+            between, self.between = self.between, None
+            if between is not None:
+                await between()
+            return await super().replace(scope, name, body, was)
+
+    register = Interrupted()
+    async with world(register) as w, world(register) as other:
+        assert await w.outcome() == "accepted"
+        w.reporters[1].instance = "2"  # which is worth writing down
+        register.between = lambda: other.by_hand("deregister", "fetcher-1", feed="btc-usd")
+        assert await w.outcome() == "accepted"
+        found = {one.fetcher: one for one in w.service.enrolment.reporters()}["fetcher-1"]  # type: ignore[union-attr]
+        assert found.seen == ("1", "2")
+        assert found.barred == ("1",)
+        kept = [codec.decode(text, Enrolled) for (scope, _), text in register.kept.items() if scope == DEPLOYMENT.id]
+        assert found in kept
 
 
 async def test_a_register_that_cannot_be_read_submits_nothing() -> None:
