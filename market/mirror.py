@@ -33,6 +33,9 @@ AT_ONCE = 5_000
 LOAD_MS = 5_000
 """After a restart the window is read in pieces of so much time."""
 
+CONFIRM_S = 5.0
+"""While nothing comes Redis is asked so often whether it still has what it was given."""
+
 
 class MirroredWindow:
     """`Window` in memory with a copy in Redis. `run` writes the copy until cancelled.
@@ -174,7 +177,7 @@ class MirroredWindow:
         while True:
             try:
                 await self._load_rest()
-                await self._copy.ping()
+                await self._copy.begin()
                 self._begin()
                 while True:
                     await self._step()
@@ -192,9 +195,9 @@ class MirroredWindow:
 
     def _begin(self) -> None:
         """It answers, and may have lost anything while it did not: all of the window is written anew."""
-        self.up, self._because = True, "it is given the window anew"
         for slot in self.memory.slots(self._clock.now_ms()):
             self._miss(slot)
+        self.up, self._because = True, "it is given the window anew" if self._missing else ""
         self._log.info("redis_up", seconds=sum(map(len, self._missing.values())))
 
     def _fail(self, why: str) -> None:
@@ -245,7 +248,11 @@ class MirroredWindow:
                 self._log.info("redis_level", left_out=self.left_out)
             self._idle.set()
             self._wake.clear()
-            await self._wake.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CONFIRM_S):
+                    await self._wake.wait()
+                    return
+            await self._copy.confirm()
             return
         self._busy = True
         if batches:

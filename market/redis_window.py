@@ -9,6 +9,7 @@ Keys, below `{prefix}:{mode}:`, mode `live` or `test`:
 | `latest:{symbol}` | the newest of all exchanges |
 | `exchanges:{symbol}` | set: the exchanges that sent this symbol |
 | `prices:{symbol}` | channel: the newest tick of each batch, as above, and `count`, how many the batch held |
+| `writer:{id}` | who writes here: where it is gone, so is the rest, and it is written anew |
 
 A member's number is 16 hexadecimal digits, rising: ticks of equal price and time are members of their own, in the order
 of arrival, and a batch that is sent again after a lost answer counts once. Old entries are removed with each second's
@@ -21,6 +22,7 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from decimal import Decimal
 from typing import Any, cast
+from uuid import uuid4
 
 import msgspec
 import redis.asyncio as redis
@@ -37,6 +39,8 @@ from market.window import Slot, Span
 _SECOND_MS = 1_000
 _MEMBERS = 500
 """Ticks of one command. The time of each answer is bounded, so a slow line must get so many through in that time."""
+
+_LOST = "Redis: it has lost what it held"
 
 
 class _Latest(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,8 +78,23 @@ class RedisWindow:
             retry=Retry(NoBackoff(), 0),  # who writes tries again, with what has come meanwhile
             decode_responses=False,
         )
+        self._mark = ""
         self._newest: dict[tuple[str, str], tuple[int, int]] = {}
         self._trimmed: dict[tuple[str, str], int] = {}
+
+    async def begin(self) -> None:
+        """Leave a mark: from now on `add` and `confirm` raise where Redis has lost what it held, and answers again."""
+        mark = f"{self._root}writer:{uuid4().hex}"
+        async with self._guarded():
+            await self._client.set(mark, 1, px=2 * self._retention_ms)
+        self._mark = mark
+
+    async def confirm(self) -> None:
+        """Raises `WindowUnavailableError` where Redis is away, or was and has lost what it held."""
+        async with self._guarded():
+            kept = await self._client.set(self._mark, 1, px=2 * self._retention_ms, xx=True)
+        if not kept:
+            raise WindowUnavailableError(_LOST)
 
     async def add(self, batches: Sequence[Batch], now_ms: int, *, publish: bool = True) -> None:
         """publish: False for what was told before, or is old."""
@@ -91,7 +110,11 @@ class RedisWindow:
                 if publish:
                     news = {**msgspec.to_builtins(value), "count": count}
                     pipe.publish(f"{self._root}prices:{symbol}", msgspec.json.encode(news))
-            await pipe.execute()
+            if self._mark:
+                pipe.set(self._mark, 1, px=2 * self._retention_ms, xx=True)
+            answers = await pipe.execute()
+        if self._mark and not answers[-1]:
+            raise WindowUnavailableError(_LOST)
 
     def _write(self, pipe: Any, batch: Batch, now_ms: int, latest: dict[str, tuple[Batch, int, int]]) -> None:
         key = f"{self._root}ticks:{batch.exchange}:{batch.symbol}"

@@ -57,7 +57,7 @@ class _Side:
                 copy,
                 symbols=tuple(own.symbols),
                 clock=service.clock,
-                logger=service.log,
+                logger=service.log.bind(mode=str(mode)),
                 numbers=service.numbers,
                 left_out=service.metrics.left_out.labels(str(mode)),
             )

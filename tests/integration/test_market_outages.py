@@ -161,6 +161,36 @@ async def test_a_restarted_service_takes_the_window_up_from_redis(
 
 
 @pytest.mark.needs_redis
+@pytest.mark.parametrize("told_by", ["the next tick", "a look in between"])
+async def test_a_redis_that_was_restarted_while_nothing_came_is_given_the_window_anew(
+    told_by: str, server: RedisServer, sender: Sender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its client's next call connects again, and fails by nothing."""
+    monkeypatch.setattr("market.mirror.CONFIRM_S", 0.05 if told_by == "a look in between" else 60.0)
+    server.start()
+    client: redis.Redis = redis.Redis.from_url(server.url)
+    key = "fairmark:test:ticks:exchange1:BTCUSDT"
+    async with running(settings_for({"exchange1": sender}, redis_url=server.url), tmp_path) as market:
+        mirror = market.service._side.mirror
+        assert mirror is not None
+        await until(lambda: mirror.up, "Redis")
+        now = market.service.clock.now_ms()
+        await sender.send(line("BTCUSDT", 1, now) * 7)
+        await market.arrived(7)
+        await mirror.settle(20)
+        assert await client.zcard(key) == 7
+        await client.flushall()  # as a restart leaves it
+        expected = 7
+        if told_by == "the next tick":
+            await sender.send(line("BTCUSDT", 2, now))
+            expected = 8
+        async with asyncio.timeout(20):
+            while await client.zcard(key) != expected:  # noqa: ASYNC110 - Redis tells nobody
+                await asyncio.sleep(0.02)
+    await client.aclose()
+
+
+@pytest.mark.needs_redis
 async def test_after_a_restart_the_other_modes_window_is_there_too(
     server: RedisServer, sender: Sender, tmp_path: Path
 ) -> None:

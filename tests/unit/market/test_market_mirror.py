@@ -72,6 +72,9 @@ class Copy(RedisWindow):
             own = self.kept.get((symbol, exchange), [])
             own[:] = [tick for tick in own if tick.time_ms // 1_000 != second]
 
+    async def begin(self) -> None:
+        self._call()
+
     async def ping(self) -> str:
         self._call()
         return "answers"
