@@ -78,7 +78,8 @@ class Publisher:
         channel.raw.add_on_return_callback(lambda _c, _m, properties, _b: self._on_return(pending, properties))
         channel.closed.add_done_callback(lambda closed: _fail_all(pending, str(closed.result())))
         await channel.call(
-            channel.raw.confirm_delivery, ack_nack_callback=lambda frame: self._on_confirm(pending, frame.method)
+            channel.raw.confirm_delivery,
+            ack_nack_callback=lambda frame: self._on_confirm(channel, pending, frame.method),
         )
 
     @staticmethod
@@ -87,7 +88,7 @@ class Publisher:
             fail(confirmed, UnroutableError("no queue is bound to the topic: is any consumer running?"))
 
     @staticmethod
-    def _on_confirm(pending: dict[int, asyncio.Future[None]], method: Any) -> None:
+    def _on_confirm(channel: Channel, pending: dict[int, asyncio.Future[None]], method: Any) -> None:
         last = method.delivery_tag
         tags = list(takewhile(lambda tag: tag <= last, pending)) if method.multiple else [last]
         for tag in tags:
@@ -96,6 +97,10 @@ class Publisher:
                     settle(confirmed, None)
                 else:
                     fail(confirmed, BrokerUnavailableError("the broker could not take the message"))
+        if not isinstance(method, pika.spec.Basic.Ack):
+            # a channel whose first message to a quorum queue comes between its leader's death and the election goes on
+            # asking the dead node, and refuses every message (seen on RabbitMQ 3.10); a new one asks the new leader
+            channel.abandon()
 
 
 def _fail_all(pending: dict[int, asyncio.Future[None]], because: str) -> None:

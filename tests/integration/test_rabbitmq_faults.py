@@ -245,6 +245,21 @@ async def test_an_exchange_deleted_underneath_is_made_again(world):
     await until(lambda: world.got == ["there"])
 
 
+async def test_a_channel_on_which_the_broker_refused_a_message_is_replaced(world):
+    """RabbitMQ may go on refusing on that channel for ever: in tests/chaos/test_broker_cluster.py it does."""
+    await world.bus.subscribe(Topic.JOBS, "a", world.handler)
+    world.raw.declare_full_queue(Topic.JOBS, "full")
+    world.bus.made.add(f"{world.namespace}.jobs.full")
+    refused_on = world.bus._publisher._keeper.channel
+    with pytest.raises(BrokerUnavailableError, match="could not take"):
+        await world.bus.publish(Topic.JOBS, job("refused"))
+    world.raw.delete_queue(Topic.JOBS, "full")
+    await world.bus.publish(Topic.JOBS, job("taken"))
+    await until(lambda: "taken" in world.got)
+    assert world.bus._publisher._keeper.channel is not refused_on
+    assert world.count("reconnects_total") == 0  # the connection is as good as before
+
+
 async def test_the_second_url_is_used_when_the_first_is_dead(world):
     bus = await world.another([DEAD_URL, world.url])
     assert bus.connected

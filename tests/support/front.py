@@ -122,7 +122,8 @@ async def front(
         stack.push_async_callback(client.close)
         reporters = [Reporter(f"fetcher-{i}", signer, direct, PRICES) for i, signer in enumerate(SIGNERS)]
         for reporter in reporters:
-            await reporter.listen(reporters_bus, GROUP)
+            subscription = await reporter.listen(reporters_bus, GROUP)
+            stack.push_async_callback(subscription.cancel)  # before the client that it asks is closed
         ops = Ops("aggregator", Mode.TEST)
         service = AggregatorService(
             settings=AggregatorSettings(**{**PLAIN, **settings}),  # type: ignore[arg-type]

@@ -65,6 +65,12 @@ class Raw:
     def declare_queue(self, topic, queue: str, **more: Any) -> None:
         self._channel.queue_declare(queue_name(self.namespace, topic, queue), **more)
 
+    def declare_full_queue(self, topic, queue: str) -> None:
+        """One that hears a topic and refuses every message."""
+        name = queue_name(self.namespace, topic, queue)
+        self._channel.queue_declare(name, arguments={"x-max-length": 0, "x-overflow": "reject-publish"})
+        self._channel.queue_bind(name, exchange_name(self.namespace, topic), "#")
+
     async def dead_letters(self, count: int, within_s: float = 30.0) -> list[tuple[str, bytes]]:
         """(reason, body) of the first `count` dead letters, taken off their queue."""
         found: list[tuple[str, bytes]] = []
