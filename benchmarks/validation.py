@@ -178,10 +178,11 @@ def run(*, rounds: int | None = None, quotes: int = QUOTES) -> tuple[str, dict[s
     whole = figures(_timed(lambda: validate(received, expected, MOMENT + 500), rounds))
     bare = figures(_timed(lambda: bare_medians(received, expected), rounds))
     with tempfile.TemporaryDirectory() as folder:
-        dense, sparse = Path(folder) / "dense.csv", Path(folder) / "sparse.csv"
-        recording(dense, quotes, every_ms=10)
-        recording(sparse, quotes, every_ms=100)
-        replays = {name: replayed(path, path.with_suffix(".out")) for name, path in (("100", dense), ("10", sparse))}
+        replays = {}
+        for name, every_ms in (("100", 10), ("10", 100), ("3", 333)):
+            path = Path(folder) / f"{name}.csv"
+            recording(path, quotes, every_ms=every_ms)
+            replays[name] = replayed(path, path.with_suffix(".out"))
     rates = {name: count / seconds for name, (count, seconds) in replays.items()}
     text = [
         line,

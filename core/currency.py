@@ -27,7 +27,7 @@ class Rate(Struct, frozen=True, kw_only=True):
     sources: tuple[str, ...] = ()
 
 
-class Converted(Struct, frozen=True, kw_only=True):
+class Converted(Struct, frozen=True, kw_only=True, gc=False):
     """A price brought to another currency. as_of_ms: the oldest of the price's own time and its legs'."""
 
     price: Decimal

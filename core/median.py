@@ -65,15 +65,19 @@ def mad_outliers(values: Sequence[Decimal], floor_bps: int) -> list[bool]:
     The floor keeps a rule on few, nearly equal quotes from rejecting honest ones (their MAD is near zero); a rule on
     sigma would not do, because with three values none can ever be rejected.
     """
-    centre = lower_median(values)
+    ranked = sorted(values)
+    centre = lower_median(ranked)
+    floor = centre * floor_bps / BPS
+    if ranked[-1] - ranked[0] <= floor:  # none is further from the median than that
+        return [False] * len(values)
     deviations = [abs(value - centre) for value in values]
-    limit = max(lower_median(deviations) * MAD_SCALE * MAD_LIMIT, centre * floor_bps / BPS)
+    limit = max(lower_median(deviations) * MAD_SCALE * MAD_LIMIT, floor)
     return [deviation > limit for deviation in deviations]
 
 
 def to_scaled(price: Decimal, decimals: int) -> int:
     """A price as the contract's integer, rounded half to even at `decimals` places."""
-    return int((price * (Decimal(10) ** decimals)).to_integral_value())
+    return int(price.scaleb(decimals).to_integral_value())
 
 
 def from_scaled(value: int, decimals: int) -> Decimal:

@@ -122,7 +122,7 @@ REPORT_RULES = (
 """The rules that choose among an attempt's reports (`aggregator.validation`), in their default order."""
 
 
-class Quote(Struct, frozen=True, kw_only=True):
+class Quote(Struct, frozen=True, kw_only=True, gc=False):
     """One price read from one source.
 
     price: in units of `pair.quote`, chosen from the body by the written rule in `sources.quoting`.

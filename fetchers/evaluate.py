@@ -15,7 +15,7 @@ from decimal import Decimal
 
 from msgspec import Struct
 
-from core.currency import ConversionGraph, Rate, along
+from core.currency import ConversionGraph, Converted, Rate, along
 from core.errors import ConversionError
 from core.pipeline import Pipeline
 from core.quality import Quality, quality
@@ -23,7 +23,8 @@ from core.types import FailureCode, Pair, Quote, SourceFailure
 from fetchers.averages import answer_of
 from fetchers.candidates import Candidate, Plan
 from fetchers.jumps import Standing
-from fetchers.rules import PIPELINE, Accepted, Rejected, Round, as_failure, choose, is_young, name_mix_ups
+from fetchers.rules import PIPELINE, Accepted, Rejected, Round, as_failure, choose, name_mix_ups
+from sources.freshness import is_fresh
 
 
 class Verdict(Struct, frozen=True, kw_only=True):
@@ -84,22 +85,27 @@ def _judge(
     currency, oldest_ms = feed.pair.quote, moment - feed.max_quote_age_ms
     standing: list[Accepted] = []
     rejected: list[Rejected] = []
-    ways: dict[str, tuple[Rate, ...]] = {}
-    for markets in plan.by_source():
+    ways: dict[Pair, tuple[Rate, ...]] = {}
+    for first in plan.candidates:
         # one price a source: its first market that has one (another feed may have asked for the next one, too)
-        quote = next((quotes[each] for each in markets if each in quotes), None)
+        quote = quotes.get(first)
         if quote is None:
-            continue
-        held_in = quote.pair.quote
-        try:
-            legs = ways.get(held_in)
-            if legs is None:
-                legs = ways[held_in] = graph.legs(held_in, currency, rates, oldest_ms)
-        except ConversionError as error:
-            rejected.append(Rejected(quote=quote, code=FailureCode.NO_CONVERSION, detail=str(error)))
-            continue
-        converted = along(quote.price, quote.as_of_ms(), legs)
-        young = is_young(quote, converted, feed, moment)
+            others = plan.others.get(first.source, ())
+            quote = next((quotes[each] for each in others if each in quotes), None)
+            if quote is None:
+                continue
+        legs = ways.get(quote.pair)
+        if legs is None:
+            try:
+                legs = ways[quote.pair] = graph.legs(quote.pair.quote, currency, rates, oldest_ms)
+            except ConversionError as error:
+                rejected.append(Rejected(quote=quote, code=FailureCode.NO_CONVERSION, detail=str(error)))
+                continue
+        as_of = quote.as_of_ms()
+        converted = along(quote.price, as_of, legs) if legs else Converted(price=quote.price, as_of_ms=as_of)
+        young = is_fresh(
+            feed, moment, as_of_ms=converted.as_of_ms, received_ms=quote.received_ms, changed_ms=quote.changed_ms
+        )
         standing.append(Accepted(quote=quote, converted=converted, fresh=young))
     accepted, left_out = choose(standing, by, rules)
     answer = answer_of(accepted, feed) if accepted and len(accepted) >= feed.min_sources else None
@@ -110,7 +116,7 @@ def _judge(
         answer=answer,
         accepted=tuple(accepted),
         rejected=tuple(as_failure(each) for each in named),
-        fresh=sum(each.fresh for each in accepted),
+        fresh=[each.fresh for each in accepted].count(True),
     )
 
 
@@ -128,8 +134,8 @@ def _rate(pair: Pair, value: Decimal, accepted: Sequence[Accepted]) -> Rate:
     return Rate(
         pair=pair,
         value=value,
-        as_of_ms=min(each.converted.as_of_ms for each in accepted),
-        sources=tuple(each.quote.source for each in accepted),
+        as_of_ms=min([each.converted.as_of_ms for each in accepted]),
+        sources=tuple([each.quote.source for each in accepted]),
     )
 
 

@@ -24,6 +24,7 @@ from core.types import Feed, Pair
 
 MAX_GROWTH = 16
 """Heartbeats after which the limit grows no more: it is then four times `max_jump_bps`."""
+_ONE, _MAX_GROWTH = Decimal(1), Decimal(MAX_GROWTH)
 
 
 class Standing(Struct, frozen=True, kw_only=True):
@@ -53,9 +54,17 @@ def standing(answers: Mapping[Pair, Answered]) -> dict[Pair, Standing]:
 
 def far_from(centre: Decimal, prices: Sequence[Decimal], feed: Feed, elapsed_ms: int) -> list[bool]:
     """For each price, whether it lies beyond the limit. Squared, so that no root is needed, as in the contract."""
-    growth = min(max(Decimal(1), Decimal(elapsed_ms) / feed.heartbeat_ms), Decimal(MAX_GROWTH))
-    limit = (feed.max_jump_bps * centre) ** 2 * growth
-    return [((price - centre) * BPS) ** 2 > limit for price in prices]
+    growth = min(max(_ONE, Decimal(elapsed_ms) / feed.heartbeat_ms), _MAX_GROWTH)
+    base = feed.max_jump_bps * centre
+    limit = base * base * growth
+
+    def far(price: Decimal) -> bool:
+        away = (price - centre) * BPS
+        return away * away > limit
+
+    if not (far(min(prices)) or far(max(prices))):  # and so is none between them
+        return [False] * len(prices)
+    return [far(price) for price in prices]
 
 
 def jumps(prices: Sequence[Decimal], standing: Standing, feed: Feed, moment: int) -> list[bool]:

@@ -17,13 +17,12 @@ from core.pipeline import Pipeline
 from core.types import QUOTE_RULES, FailureCode, Feed, Quote, SourceFailure
 from fetchers.candidates import Plan
 from fetchers.jumps import Standing, jumps
-from sources.freshness import is_fresh
 from sources.mixups import mix_up
 
 _BY_PRICE = frozenset({FailureCode.OUT_OF_RANGE, FailureCode.OUTLIER, FailureCode.JUMP})
 
 
-class Accepted(Struct, frozen=True, kw_only=True):
+class Accepted(Struct, frozen=True, kw_only=True, gc=False):
     """A quote that counts, with its price in the feed's currency, the rates that took it there, and its age.
 
     fresh: by all three clocks, its rates' age included; else it is merely not expired.
@@ -57,7 +56,7 @@ Sifted = tuple[Sequence[Accepted], Sequence[Rejected]]
 def age(left: Sequence[Accepted], by: Round, _rejected: Sequence[Rejected]) -> Sifted:
     """A converted price is as old as its oldest leg: one older than the feed allows is EXPIRED."""
     oldest_ms = by.moment - by.plan.feed.max_quote_age_ms
-    if all(each.converted.as_of_ms >= oldest_ms for each in left):
+    if not left or min([each.converted.as_of_ms for each in left]) >= oldest_ms:
         return left, ()
     out = [
         _rejected_for(each, FailureCode.EXPIRED, _aged(each.converted, by))
@@ -71,7 +70,8 @@ def in_range(left: Sequence[Accepted], by: Round, _rejected: Sequence[Rejected])
     """A price outside the feed's declared magnitude is OUT_OF_RANGE."""
     feed = by.plan.feed
     low, high = feed.min_price, feed.max_price
-    if all(low <= each.converted.price <= high for each in left):
+    prices = [each.converted.price for each in left]
+    if not prices or low <= min(prices) <= max(prices) <= high:
         return left, ()
     kept, out = [], []
     for each in left:
@@ -157,7 +157,7 @@ def outlier(left: Sequence[Accepted], by: Round, rejected: Sequence[Rejected]) -
     prices = [each.converted.price for each in left]
     outliers = mad_outliers(prices, feed.outlier_floor_bps)
     near = outliers.count(False)
-    looked_at = len(left) + sum(each.code is FailureCode.JUMP for each in rejected)
+    looked_at = len(left) + [each.code for each in rejected].count(FailureCode.JUMP)
     split = near * 2 <= len(left) or near * 2 < looked_at
     if not split and near == len(left):
         return left, ()
@@ -229,13 +229,6 @@ def short(price: Decimal) -> str:
 def fresh_quorum(feed: Feed) -> int:
     """So many fresh quotes speak for a feed without those that are merely not expired."""
     return max(feed.min_sources, feed.wanted_sources // 2 + 1)
-
-
-def is_young(quote: Quote, converted: Converted, feed: Feed, moment: int) -> bool:
-    """Whether a quote, with the rates that converted it, is fresh by the feed's limits."""
-    return is_fresh(
-        feed, moment, as_of_ms=converted.as_of_ms, received_ms=quote.received_ms, changed_ms=quote.changed_ms
-    )
 
 
 def _aged(converted: Converted, by: Round) -> str:

@@ -71,7 +71,7 @@ def _shape(received: Received, expected: Expected, _now: int) -> Finding | None:
         return Fault.MALFORMED, f"{len(signed.prices)} prices for {feeds} feeds"
     if signed.unchanged >> feeds:
         return Fault.MALFORMED, f"bits for more than {feeds} feeds"
-    if any(price and signed.unchanged >> index & 1 for index, price in enumerate(signed.prices)):
+    if signed.unchanged and any(price and signed.unchanged >> index & 1 for index, price in enumerate(signed.prices)):
         return Fault.MALFORMED, "a price for a feed that it calls unchanged"
     return None
 

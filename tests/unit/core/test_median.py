@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.median import from_scaled, is_lower_median, lower_median, mad_outliers, spread_bps, to_scaled
+from core.median import (
+    BPS,
+    MAD_LIMIT,
+    MAD_SCALE,
+    from_scaled,
+    is_lower_median,
+    lower_median,
+    mad_outliers,
+    spread_bps,
+    to_scaled,
+)
 
 values = st.lists(st.integers(1, 2**64 - 1), min_size=1, max_size=40)
 prices = st.lists(
@@ -48,6 +58,16 @@ def test_the_outlier_rule_never_rejects_the_median_nor_what_lies_within_the_floo
     for quote, rejected in zip(quotes, mad_outliers(quotes, floor_bps), strict=True):
         if rejected:
             assert abs(quote - centre) > centre * floor_bps / 10_000
+
+
+@given(prices, st.integers(0, 500))
+def test_the_outlier_rule_is_three_scaled_mads_or_the_floor_for_each_quote(
+    quotes: list[Decimal], floor_bps: int
+) -> None:
+    centre = lower_median(quotes)
+    away = [abs(quote - centre) for quote in quotes]
+    limit = max(lower_median(away) * MAD_SCALE * MAD_LIMIT, centre * floor_bps / BPS)
+    assert mad_outliers(quotes, floor_bps) == [each > limit for each in away]
 
 
 @given(prices)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
+from fractions import Fraction
 
 import msgspec
 import pytest
@@ -203,6 +204,14 @@ def test_the_limit_grows_with_the_square_root_of_the_time_and_ends_at_four_times
     limits = {elapsed: next(bps for bps in range(1, 9_999) if far_from(centre, [centre + bps], FEED, elapsed)[0]) - 1
               for elapsed in (0, 60_000, 240_000, 540_000, 960_000, 86_400_000)}  # fmt: skip
     assert limits == {0: 500, 60_000: 500, 240_000: 1000, 540_000: 1500, 960_000: 2000, 86_400_000: 2000}
+
+
+@given(st.lists(st.decimals(min_value=1, max_value=10**9, places=4), min_size=1, max_size=9), st.integers(0, 10**6))
+def test_each_price_is_far_or_near_whatever_stands_beside_it(prices: list[Decimal], elapsed_ms: int) -> None:
+    centre = prices[0]
+    limit = FEED.max_jump_bps**2 * min(max(1, Fraction(elapsed_ms, FEED.heartbeat_ms)), 16)
+    by_hand = [(Fraction(price - centre) * 10_000 / Fraction(centre)) ** 2 > limit for price in prices]
+    assert far_from(centre, prices, FEED, elapsed_ms) == by_hand
 
 
 @given(
