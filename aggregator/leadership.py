@@ -15,6 +15,7 @@ import asyncpg  # type: ignore[import-untyped]
 from sqlalchemy.engine import make_url
 
 from aggregator.metrics import Metrics
+from core.clock import Clock, rfc3339
 from core.logs import Logger
 from core.sessions import FAULTS, connected
 
@@ -28,7 +29,8 @@ SILENCE_MS = 3_000
 class Leadership:
     """url: of the store of attempts, as SQLAlchemy has it. With SQLite there are no others: this process leads.
 
-    deployment: of the contract; groups: those that this process serves. timeout_s: bounds each question.
+    deployment: of the contract; groups: those that this process serves. clock: dates what `/health` shows. timeout_s:
+    bounds each question.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class Leadership:
         *,
         deployment: str,
         groups: Sequence[str],
+        clock: Clock,
         metrics: Metrics,
         logger: Logger,
         timeout_s: float = 2.0,
@@ -45,30 +48,37 @@ class Leadership:
         self._alone = self._url.get_backend_name() == "sqlite"
         self._deployment = deployment
         self._groups = groups
+        self._clock = clock
         self._metrics = metrics
         self._log = logger
         self._timeout_s = timeout_s
         self._connection: asyncpg.Connection | None = None
         self._leads: set[str] = set()
+        self._since_ms: dict[str, int] = {}  # for each group, since when it leads, or does not
         self._resting: dict[str, float] = {}  # until when, on the event loop's clock
         self._looks_fail = False
         self._given_up: set[str] = set()  # of these, the locks are still to be given back
-        if self._alone:
-            for group in groups:
-                self._take(group)
+        for group in groups:
+            self._turn(group, leads=self._alone)
 
     def leads(self, group: str) -> bool:
         """Whether this process starts the group's attempts, as far as it knows."""
         return group in self._leads
 
+    def shown(self) -> dict[str, dict[str, object]]:
+        """For `/health`: of each group, whether this process leads it, and since when it is so."""
+        return {
+            group: {"leads": group in self._leads, "since": rfc3339(since_ms)}
+            for group, since_ms in self._since_ms.items()
+        }
+
     def step_down(self, group: str) -> None:
         """Let another lead for a while: this process cannot make the group's attempts now."""
         if self._alone or group not in self._leads:
             return
-        self._leads.discard(group)
+        self._turn(group, leads=False)
         self._given_up.add(group)
         self._resting[group] = asyncio.get_running_loop().time() + REST_S
-        self._metrics.leads.labels(group).set(0)
         self._log.warning("steps_down", group=group)
 
     async def run(self) -> None:
@@ -90,18 +100,19 @@ class Leadership:
     async def _look(self) -> None:
         if self._connection is None:
             self._connection = await self._connected()
-        await self._connection.fetchval("SELECT 1")
+        connection = self._connection
+        await connection.fetchval("SELECT 1")
         for group in list(self._given_up):
-            await self._connection.fetchval("SELECT pg_advisory_unlock(hashtextextended($1, 0))", self._named(group))
+            await connection.fetchval("SELECT pg_advisory_unlock(hashtextextended($1, 0))", self._named(group))
             self._given_up.discard(group)
         now = asyncio.get_running_loop().time()
         for group in self._groups:
             if group in self._leads or self._resting.get(group, 0.0) > now:
                 continue
-            if await self._connection.fetchval(
-                "SELECT pg_try_advisory_lock(hashtextextended($1, 0))", self._named(group)
-            ):
-                self._take(group)
+            lock = "SELECT pg_try_advisory_lock(hashtextextended($1, 0))"
+            if await connection.fetchval(lock, self._named(group)) and connection is self._connection:
+                self._turn(group, leads=True)
+                self._log.info("leads", group=group)
 
     def _named(self, group: str) -> str:
         return f"fairmark:lead:{self._deployment}:{group}"
@@ -124,26 +135,26 @@ class Leadership:
         if connection is self._connection:
             self._lost("the server ended the session")
 
-    def _take(self, group: str) -> None:
-        self._leads.add(group)
-        self._metrics.leads.labels(group).set(1)
-        self._log.info("leads", group=group)
+    def _turn(self, group: str, *, leads: bool) -> None:
+        (self._leads.add if leads else self._leads.discard)(group)
+        self._since_ms[group] = self._clock.now_ms()
+        self._metrics.leads.labels(group).set(leads)
 
     def _lost(self, why: str) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.terminate()
-        for group in self._leads:
-            self._metrics.leads.labels(group).set(0)
         if self._leads:
             self._log.warning("leads_no_more", groups=sorted(self._leads), because=why)
-        self._leads.clear()
+        for group in list(self._leads):
+            self._turn(group, leads=False)
         self._given_up.clear()  # with the session
 
     async def release(self) -> None:
         """Let others lead."""
         connection, self._connection = self._connection, None
-        self._leads.clear()
+        for group in list(self._leads):
+            self._turn(group, leads=False)
         if connection is not None:
             try:
                 await connection.close(timeout=self._timeout_s)

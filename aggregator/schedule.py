@@ -28,8 +28,9 @@ RECOVERY_MS = 4_000
 _OUTSIDE = frozenset(
     {FailureReason.BROKER_UNAVAILABLE, FailureReason.CHAIN_UNAVAILABLE, FailureReason.STORE_UNAVAILABLE}
 )
-_OWN = frozenset({FailureReason.BROKER_UNAVAILABLE, FailureReason.CHAIN_UNAVAILABLE})
-"""What another instance may have, though this one has not: then it is for that one to start attempts."""
+_OWN = frozenset({FailureReason.BROKER_UNAVAILABLE, FailureReason.CHAIN_UNAVAILABLE, FailureReason.SUBMISSION_FAILED})
+"""What another instance may have, though this one has not (a broker, a node, a key with funds): then it is for that one
+to start attempts."""
 HINT_WINDOW_MS = 10_000
 HINT_PAUSE_MS = 1_000
 """Shortest time between two attempts that hints start in one group."""

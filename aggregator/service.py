@@ -173,6 +173,8 @@ class AggregatorService:
             for feed in engine.group.feeds:
                 metrics.answer_age.labels(feed.pair).set_function(_age(engine, feed.pair, clock))
         self._leadership = leadership(metrics) if leadership is not None else None
+        if self._leadership is not None and settings.heartbeats:
+            ops.show("leadership", self._leadership.shown)
         self._ownership = ownership
         if ownership is not None:
             ops.depend("key", ownership.check)

@@ -288,6 +288,7 @@ async def run_aggregator(settings: Settings, *, bus: Bus | None = None, announce
                 url,
                 deployment=chain.deployment.id,
                 groups=[one.name for one in groups],
+                clock=clock,
                 metrics=metrics,
                 logger=logger,
             ),

@@ -18,6 +18,7 @@ from sqlalchemy.engine import make_url
 from aggregator.attempts import AttemptRecord, Cause
 from aggregator.leadership import REST_S, Leadership
 from aggregator.listening import Listener
+from aggregator.metrics import Metrics
 from aggregator.ownership import Ownership
 from aggregator.service import AggregatorService
 from aggregator.states import State
@@ -43,6 +44,12 @@ GROUP = group(*PRICES, min_price=Decimal("0.001"), heartbeat_ms=8_000)
 OPTION = "prepared_statement_cache_size=0"
 """SQLAlchemy's own, which no server knows."""
 LOG = get_logger("aggregator", Mode.TEST)
+
+
+def leading(url: str, groups: list[str], own: Metrics | None = None, deployment: str = "d") -> Leadership:
+    return Leadership(
+        url, deployment=deployment, groups=groups, clock=SystemClock(), metrics=own or metrics(), logger=LOG
+    )
 
 
 @dataclass
@@ -134,10 +141,8 @@ async def instance(
     address = LocalSigner(key).address
     made: list[Leadership] = []
 
-    def leadership(own: object) -> Leadership:
-        made.append(
-            Leadership(store, deployment=chain.deployment.id, groups=["majors"], metrics=own, logger=LOG)  # type: ignore[arg-type]
-        )
+    def leadership(own: Metrics) -> Leadership:
+        made.append(leading(store, ["majors"], own, chain.deployment.id))
         return made[0]
 
     service = AggregatorService(
@@ -216,6 +221,8 @@ async def test_one_leads_and_when_it_is_lost_the_other_does(
         engine = two.instances[0].service.engines["majors"]
         await until(lambda: engine.reading is not None and engine.reading.round >= 1, within_s=10)
         assert [one() for one in leads].count(True) == 1
+        shown = [(await one.http.get("/health")).json()["leadership"]["majors"]["leads"] for one in two.instances]
+        assert shown == [one() for one in leads]
         leader = next(n for n, one in enumerate(leads) if one())
         # its session ends, as it does when its process or its machine is gone
         two.instances[leader].task.cancel()
@@ -230,9 +237,7 @@ async def test_one_leads_and_when_it_is_lost_the_other_does(
 
 async def test_a_leader_that_is_not_heard_of_loses_its_locks(postgres_url: str) -> None:
     async with own_database(postgres_url) as url:
-        frozen, other = (
-            Leadership(url, deployment="d", groups=["majors", "minors"], metrics=metrics(), logger=LOG) for _ in "ab"
-        )
+        frozen, other = (leading(url, ["majors", "minors"]) for _ in "ab")
         await frozen._look()  # it takes the locks, and then says nothing more
         assert frozen.leads("majors")
         running = asyncio.create_task(other.run())
@@ -250,9 +255,7 @@ async def test_a_leader_that_is_not_heard_of_loses_its_locks(postgres_url: str) 
 
 async def test_a_leader_steps_down_and_leads_again_where_no_other_does(postgres_url: str) -> None:
     async with own_database(postgres_url) as url:
-        one, other = (
-            Leadership(url, deployment="d", groups=["majors"], metrics=metrics(), logger=LOG) for _ in range(2)
-        )
+        one, other = (leading(url, ["majors"]) for _ in range(2))
         await one._look()
         one.step_down("majors")
         assert not one.leads("majors")
@@ -273,10 +276,7 @@ async def test_a_leader_steps_down_and_leads_again_where_no_other_does(postgres_
 
 async def test_groups_may_be_served_by_different_instances(postgres_url: str) -> None:
     async with own_database(postgres_url) as url:
-        one, other = (
-            Leadership(f"{url}?{OPTION}", deployment="d", groups=[name], metrics=metrics(), logger=LOG)
-            for name in ("majors", "minors")
-        )
+        one, other = (leading(f"{url}?{OPTION}", [name]) for name in ("majors", "minors"))
         await one._look()
         await other._look()
         assert (one.leads("majors"), one.leads("minors")) == (True, False)

@@ -14,6 +14,7 @@ from aggregator.peers import Peers
 from aggregator.recorder import Recorder
 from aggregator.schedule import Heartbeat
 from aggregator.states import State
+from contracts.errors import OutOfFundsError
 from contracts.readings import Receipt
 from core.clock import SystemClock
 from core.logs import get_logger
@@ -138,6 +139,19 @@ async def test_a_leader_that_cannot_make_attempts_lets_another_lead() -> None:
         assert await beat.beat() <= 4_000
         assert stepped_down == ["majors"]
         w.bus.broken = False
+
+
+async def test_a_leader_whose_key_has_run_dry_lets_another_lead(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def dry(*_: object, **__: object) -> None:
+        raise OutOfFundsError("the key has nothing left")
+
+    async with world() as w:
+        monkeypatch.setattr(w.chain, "place", dry)
+        stepped_down: list[str] = []
+        engine, desk = w.service.engines["majors"], w.service.desks["majors"]
+        beat = Heartbeat(engine, desk, SystemClock(), 300, lambda: 0.5, LOG, step_down=stepped_down.append)
+        await beat.beat()
+        assert (desk.engine.known.round, stepped_down) == (0, ["majors"])  # type: ignore[union-attr]
 
 
 class Closing:
