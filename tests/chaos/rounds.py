@@ -35,7 +35,8 @@ from tests.support.wait import until
 CATALOGUE = load_catalogue()
 DEPLOYER, RELAYER = "d1" * 32, "d2" * 32
 SIGNERS = [LocalSigner(f"{number:064x}") for number in range(1, 5)]
-DEADLINE_MS = 2_000
+DEADLINE_MS, GRACE_MS = 6_000, 5_000
+"""A source's three tries of 1.5 s fit in, on any machine: it fails as what it is, and not as late."""
 FETCHERS = tuple(f"fetcher-{number}" for number in range(4))
 
 
@@ -188,7 +189,9 @@ async def rounds(folder: Path, group: Group, *, tick_ms: int = 100) -> AsyncIter
         await stack.enter_async_context(simulator.run())
         ops = Ops("aggregator", Mode.TEST)
         service = AggregatorService(
-            settings=AggregatorSettings(heartbeats=False, min_interval_ms=0, deadline_ms=DEADLINE_MS, grace_ms=2_000),
+            settings=AggregatorSettings(
+                heartbeats=False, min_interval_ms=0, deadline_ms=DEADLINE_MS, grace_ms=GRACE_MS
+            ),
             name="aggregator",
             instance="1",
             groups=[group],
@@ -208,7 +211,7 @@ async def rounds(folder: Path, group: Group, *, tick_ms: int = 100) -> AsyncIter
             async with serve(service.app, "127.0.0.1", 0, "aggregator") as port:
                 headers = {"authorization": "Bearer word"}
                 base = f"http://127.0.0.1:{port}"
-                async with httpx.AsyncClient(base_url=base, headers=headers, timeout=15, trust_env=False) as http:
+                async with httpx.AsyncClient(base_url=base, headers=headers, timeout=30, trust_env=False) as http:
                     yield Rounds(group, simulator, client, bus, http)
         finally:
             task.cancel()

@@ -27,13 +27,21 @@ real_rounds = pytest.mark.asyncio(loop_scope="module")
 pytestmark = pytest.mark.needs_anvil
 
 BTC = Pair("BTC/USD")
-GROUP = Group(
-    name="majors",
-    feeds=(Feed(pair=BTC, min_price=Decimal(1000), max_price=Decimal(10_000_000), max_unchanged_ms=1_500),),
-)
 VICTIM = "bitstamp"
 SOUND = ("coinbase", "gemini", "bitfinex", "cryptocom")
 SOURCES = (VICTIM, *SOUND)
+GROUP = Group(
+    name="majors",
+    feeds=(
+        Feed(
+            pair=BTC,
+            min_price=Decimal(1000),
+            max_price=Decimal(10_000_000),
+            max_unchanged_ms=1_500,
+            wanted_sources=len(SOURCES),
+        ),
+    ),
+)
 CERTIFICATE = Path(__file__).resolve().parents[1] / "fixtures" / "tls" / "self_signed.pem"
 
 
