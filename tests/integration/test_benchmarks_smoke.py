@@ -68,7 +68,7 @@ async def test_the_streams_benchmark_finds_the_same_values_from_both_and_measure
 def test_the_validation_benchmark_judges_a_full_round_and_replays_what_it_recorded() -> None:
     text, shown = validation.run(rounds=1, quotes=2_000)
     assert shown["validation"].count == shown["bare"].count == 1
-    assert set(shown["replay_quotes_per_s"]) == {"100", "10"}
+    assert set(shown["replay_quotes_per_s"]) == {"100", "10", "3"}
     assert "256 feeds × 13 reporters" in text
 
 
