@@ -170,6 +170,8 @@ def replay(
     took = time.perf_counter() - started
     for line in summary_lines(run.summaries, compared=bool(references)):
         typer.echo(line, err=True)
+    for pair in run.unpriced:
+        typer.echo(f"no quote of {file} prices {pair.base}: {pair} has no answers", err=True)
     typer.echo(
         f"{run.rows} quotes in {took:.2f} s ({run.rows / took:,.0f}/s), {run.unused} of them for none of these feeds, "
         f"{run.late} behind later ones; rejected quotes with their reasons: {aside}",

@@ -106,6 +106,8 @@ def _rows(reader: _Reader, file: str) -> Iterator[Row]:
 
 def _places(header: Sequence[str], file: str) -> tuple[int, ...]:
     """Where each column stands. Columns of other names may stand between them."""
+    if not header:
+        raise ReplayError(f"{file}: nothing on the first line, which names the columns {','.join(COLUMNS)}")
     names = [name.strip().lower() for name in header]
     if missing := [name for name in COLUMNS if names.count(name) != 1]:
         wanted = f"the header names {', '.join(COLUMNS)}, each once"

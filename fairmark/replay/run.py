@@ -163,6 +163,12 @@ class Replay:
             changed_ms=changed_ms,
         )
 
+    @property
+    def unpriced(self) -> list[Pair]:
+        """The feeds that no quote so far was of."""
+        priced = {market.pair.base for market, track in self._tracks.items() if track is not None}
+        return [feed.pair for feed in self._feeds if feed.pair.base not in priced]
+
     def finish(self) -> None:
         """The last tick, where the last row stands on it."""
         if self._now and self._due <= self._now:

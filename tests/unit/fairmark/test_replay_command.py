@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -102,6 +105,36 @@ def test_a_bad_row_ends_it_with_file_line_and_column(folder: Path) -> None:
     done = replay("day.csv", "--feed", "BTC/USD")
     assert isinstance(done.exception, BadRowError)
     assert str(done.exception) == "day.csv, line 14, column price: 'one' is no number"
+
+
+def test_a_feed_that_the_file_has_no_quotes_of_is_named(folder: Path) -> None:
+    (folder / "day.csv").write_text(HEAD + LINES)
+    done = replay("day.csv", "--feed", "BTC/USD", "--feed", "ETH/USD")
+    assert done.exit_code == 0, done.output
+    assert "no quote of day.csv prices ETH: ETH/USD has no answers" in done.stderr
+    assert "prices BTC" not in done.stderr
+
+
+def test_memory_does_not_grow_with_the_file(folder: Path) -> None:
+    def lines(count: int) -> Iterator[str]:
+        yield HEAD
+        for number in range(count):
+            source = ("kraken", "gemini", "bitstamp", "okx", "wrong")[number % 5]
+            price = 73_000 + number % 97 + (9_000 if source == "wrong" else 0)
+            yield f"{1_710_328_245 + number // 1000}.{number % 1000:03d},{source},BTC/USD,{price},1\n"
+
+    def most_mib(count: int) -> float:
+        with gzip.open(folder / "day.csv.gz", "wt") as file:
+            file.writelines(lines(count))
+        command = ["replay", "day.csv.gz", "--feed", "BTC/USD", "--reference", "okx:BTC/USD", "--out", "answers.csv"]
+        process = subprocess.Popen([sys.executable, "-m", "fairmark", *command, "--config", CONFIG], cwd=folder)
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode == 0
+        return used.ru_maxrss / 1024
+
+    # kept rows would take 30 MiB
+    assert most_mib(220_000) - most_mib(20_000) < 10
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,13 @@ def test_a_row_of_another_length_is_named_by_its_line(tmp_path: Path, bad: str) 
         read(tmp_path, bad)
 
 
-@pytest.mark.parametrize("head", ["", "time,source,pair,price", "1710328245,a,BTC/USD,1,1"])
+@pytest.mark.parametrize("head", ["", "\n"])
+def test_an_empty_file_is_told_what_it_should_begin_with(tmp_path: Path, head: str) -> None:
+    with pytest.raises(ReplayError, match="nothing on the first line, which names the columns time,source,pair"):
+        read(tmp_path, head=head)
+
+
+@pytest.mark.parametrize("head", ["time,source,pair,price", "1710328245,a,BTC/USD,1,1"])
 def test_a_file_without_the_header_is_refused(tmp_path: Path, head: str) -> None:
     with pytest.raises(BadRowError, match="line 1, column"):
         read(tmp_path, head=head)
