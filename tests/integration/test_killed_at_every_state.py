@@ -89,3 +89,53 @@ async def test_an_attempt_whose_aggregator_is_killed(
     assert killed in {one.id for one in kept}
     assert sorted(one.round for one in kept if one.round) == list(range(1, rounds + 2))
     await store.close()
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("at", POINTS)
+async def test_an_attempt_whose_aggregator_is_killed_and_never_returns(
+    at: str, store_url: str, node: Anvil, mortals: Mortals, tmp_path: Path
+) -> None:
+    """Another aggregator over the same store ends it; and the first, when it does return, has nothing to add."""
+    deployer, gone, living = ("0x" + secrets.token_hex(32) for _ in range(3))
+    for key in (deployer, gone, living):
+        await node.call("anvil_setBalance", LocalSigner(key).address, hex(10**24))
+    folder = str(tmp_path / "deployments")
+
+    async def sent() -> int:
+        keys = (LocalSigner(key).address for key in (gone, living))
+        return sum([int(str(await node.call("eth_getTransactionCount", key, "pending")), 16) for key in keys])
+
+    killed = (await mortals.kill(Case(node.url, store_url, folder, deployer, gone, at)))[-1]
+
+    async with life(Case(node.url, store_url, folder, deployer, living)) as other:
+        answer = (await other.http.post("/v1/groups/majors/refresh")).json()
+        assert answer["state"] == "accepted"
+        peers = other.service._peers
+        peers._longest_ms = 0  # as if it had been gone for longer than an attempt lasts
+        for _ in range(2):
+            await peers.sweep()
+        record = (await other.http.get(f"/v1/attempts/{killed}")).json()
+        if at in (State.CONFIRMING, State.ACCEPTED, "sent"):
+            assert (record["state"], record["round"]) == ("accepted", 1)
+        elif at == "noted":
+            assert (record["state"], record["code"], len(record["transactions"])) == ("failed", "not_confirmed", 1)
+        else:
+            assert (record["state"], record["code"], record["transactions"]) == ("failed", "retired", [])
+        rounds = (await other.client.group_state("majors")).round
+        assert rounds == answer["round"] == await sent()
+
+    async with life(Case(node.url, store_url, folder, deployer, gone)) as again:
+        assert (await again.http.get(f"/v1/attempts/{killed}")).json()["state"] == record["state"]
+        assert await sent() == rounds
+        following = (await again.http.post("/v1/groups/majors/refresh")).json()
+        assert (following["state"], following["round"]) == ("accepted", rounds + 1)
+        assert await sent() == rounds + 1
+        deployment = again.client.deployment.id
+
+    store = SqlAttemptStore(store_url)
+    await store.open()
+    assert await store.unended(deployment) == []
+    kept = await store.latest(deployment, "majors")
+    assert sorted(one.round for one in kept if one.round) == list(range(1, rounds + 2))
+    await store.close()
