@@ -46,7 +46,6 @@ from broker.messages import Job
 from contracts.errors import CallRevertedError, ContractError, NodeBehindError
 from contracts.readings import GroupReading
 from core.clock import Clock
-from core.errors import StoreUnavailableError
 from core.logs import Logger
 from core.types import REPORT_RULES, Group, Mode
 
@@ -313,13 +312,8 @@ class Engine:
 
     async def _stopped(self, validation: Validation, expected: Expected) -> str:
         """Which registered reporters of a strict group have no price for a feed; empty: none. Raises
-        `AttemptFailedError`."""
-        if self._enrolment is None:
-            return ""
-        try:
-            return await self._enrolment.judge(validation, expected)
-        except StoreUnavailableError as error:
-            raise AttemptFailedError(FailureReason.STORE_UNAVAILABLE, str(error)) from error
+        `StoreUnavailableError`."""
+        return "" if self._enrolment is None else await self._enrolment.judge(validation, expected)
 
     def _check(self, known: Known, moment: int | None) -> None:
         if known.paused:

@@ -4,7 +4,6 @@ AggregatorError
 ├── AttemptFailedError        an attempt ends without an accepted round; `code` is one of `attempts.FailureReason`
 ├── ServedElsewhereError      an attempt ends before it began: another aggregator's serves those who wait for it
 ├── InvalidTransitionError    a bug: an attempt was to take a step that its state does not allow
-├── StoreUnavailableError     attempts cannot be claimed or saved
 ├── TooManyWaitingError       more requests wait for one group than the service holds
 ├── KeyInUseError             another process sends with our key
 ├── UnknownReporterError      an operator names a reporter that is not registered
@@ -12,6 +11,8 @@ AggregatorError
 ├── LowBalanceError           what pays for rounds runs out
 ├── NotReadyError             the service takes no requests yet: `/ready` tells why
 └── StoppingError             the service is going down and takes no more requests
+
+A store that cannot be used is `core.errors.StoreUnavailableError`: no attempt starts until it can.
 """
 
 from __future__ import annotations
@@ -54,12 +55,6 @@ class InvalidTransitionError(AggregatorError):
     """A step that the attempt's state does not allow."""
 
     code = "internal"
-
-
-class StoreUnavailableError(AggregatorError):
-    """The store of attempts cannot be used: no attempt starts until it can."""
-
-    code = "store_unavailable"
 
 
 class TooManyWaitingError(AggregatorError):

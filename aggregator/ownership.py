@@ -7,12 +7,9 @@ told apart by nobody: give each a key of its own.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 
-from aggregator.errors import KeyInUseError, StoreUnavailableError
-from core import errors
-from core.errors import LockTakenError
+from aggregator.errors import KeyInUseError
+from core.errors import LockTakenError, StoreUnavailableError
 from core.locks import ProcessLock
 from core.logs import Logger
 
@@ -34,26 +31,18 @@ class Ownership:
 
     async def hold(self) -> None:
         """Take the lock, where it is not held. Raises `KeyInUseError` or `StoreUnavailableError`."""
-        with self._as_ours():
+        try:
             await self._lock.hold()
+        except LockTakenError as error:
+            raise self._in_use(str(error)) from None
         self._failure = None
 
     async def held(self, address: str) -> bool:
         """Whether any process sends with the key of `address`. Raises `StoreUnavailableError`."""
-        with self._as_ours():
-            return await self._lock.held(self._named(address))
+        return await self._lock.held(self._named(address))
 
     def _named(self, address: str) -> str:
         return f"{self._chain_id}-{address.lower()}"
-
-    @contextmanager
-    def _as_ours(self) -> Iterator[None]:
-        try:
-            yield
-        except LockTakenError as error:
-            raise self._in_use(str(error)) from None
-        except errors.StoreUnavailableError as error:
-            raise StoreUnavailableError(str(error)) from error
 
     def _in_use(self, why: str) -> KeyInUseError:
         return KeyInUseError(

@@ -8,10 +8,10 @@ from typing import Protocol
 
 from aggregator.attempts import AttemptRecord, FailureReason
 from aggregator.edges import SubmittingChain
-from aggregator.errors import StoreUnavailableError
 from aggregator.recorder import Recorder
 from contracts.errors import ContractError
 from core.clock import Clock
+from core.errors import StoreUnavailableError
 from core.logs import Logger
 
 POLL_S = 0.25

@@ -13,9 +13,9 @@ from contextlib import contextmanager, suppress
 
 from aggregator.attempts import AttemptRecord, ReportRecord
 from aggregator.equivocations import Equivocation, found_in
-from aggregator.errors import StoreUnavailableError
 from aggregator.metrics import Metrics
 from aggregator.store import AttemptStore
+from core.errors import StoreUnavailableError
 from core.logs import Logger
 
 MAX_UNSAVED = 1_000

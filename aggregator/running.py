@@ -11,7 +11,7 @@ import msgspec
 from aggregator.attempts import AttemptRecord, FailureReason, FeedAnswer, ReportRecord, Verdict
 from aggregator.collection import Collection
 from aggregator.edges import Flight
-from aggregator.errors import AttemptFailedError, KeyInUseError, StoreUnavailableError
+from aggregator.errors import AttemptFailedError, KeyInUseError
 from aggregator.states import State
 from aggregator.validation import Fault, Judged, Validation, validate
 from broker.errors import BrokerError, UnroutableError
@@ -25,6 +25,7 @@ from contracts.errors import (
     TransactionFailedError,
 )
 from contracts.readings import GroupReading
+from core.errors import StoreUnavailableError
 from core.types import Group, Pair
 
 _REASONS: tuple[tuple[type[Exception], FailureReason], ...] = (

@@ -24,12 +24,12 @@ from aggregator import migrations
 from aggregator.attempts import AttemptRecord, FailureReason
 from aggregator.equivocations import Equivocation, found_in, table
 from aggregator.equivocations import row as proof_row
-from aggregator.errors import StoreUnavailableError
 from aggregator.listening import CHANNEL, Listener
 from aggregator.running import JOIN_WITHIN_MS
 from aggregator.states import FINAL, OPEN, State
 from core import codec
 from core.databases import bounded
+from core.errors import StoreUnavailableError
 from core.migrations import upgrade
 from core.sqlite import keep_ahead
 

@@ -17,10 +17,10 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 import aggregator.store as store_module
 from aggregator.attempts import AttemptRecord, Cause, FailureReason, ReportRecord, Verdict, new_attempt_id
-from aggregator.errors import StoreUnavailableError
 from aggregator.states import State
 from aggregator.store import AttemptStore, SqlAttemptStore
 from core import codec
+from core.errors import StoreUnavailableError
 from core.types import Mode, SignedReport
 from tests.support.databases import own_database
 

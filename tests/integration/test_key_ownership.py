@@ -12,8 +12,9 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from aggregator.errors import KeyInUseError, StoreUnavailableError
+from aggregator.errors import KeyInUseError
 from aggregator.ownership import Ownership
+from core.errors import StoreUnavailableError
 from core.logs import get_logger
 from core.types import Mode
 from tests.conftest import PROJECT

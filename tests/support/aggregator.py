@@ -14,7 +14,6 @@ from prometheus_client import CollectorRegistry
 from aggregator.attempts import AttemptRecord, FailureReason
 from aggregator.edges import Known
 from aggregator.equivocations import Equivocation, found_in
-from aggregator.errors import StoreUnavailableError
 from aggregator.metrics import Metrics
 from aggregator.running import joins
 from aggregator.states import OPEN, State
@@ -27,6 +26,7 @@ from contracts.fees import Fees
 from contracts.readings import Answer, AnswerStatus, FeedOnChain, GroupReading, GroupState, Receipt
 from contracts.report import Domain, LocalSigner, Signer, hint_digest, median_hints, sign_report
 from contracts.transactions import Before, Sent, TransactionSender
+from core.errors import StoreUnavailableError
 from core.median import from_scaled, to_scaled
 from core.types import Deployment, Feed, Group, Mode, Pair, Quote, SignedReport
 

@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from aggregator.attempts import AttemptRecord, Cause, ReportRecord, Verdict, new_attempt_id
-from aggregator.errors import StoreUnavailableError
 from aggregator.recorder import MAX_UNSAVED, RECENT, Recorder
 from aggregator.states import State
+from core.errors import StoreUnavailableError
 from core.logs import get_logger
 from core.types import Mode
 from tests.support.aggregator import SIGNERS, MemoryStore, group, metrics, report
