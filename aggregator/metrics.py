@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -78,6 +80,12 @@ class Metrics:
             ("feed",),
             registry=registry,
         )
+        self.stale_after = Gauge(
+            "fairmark_aggregator_stale_after_seconds",
+            "Age beyond which the feed's answer is stale: its heartbeat, and the age at which a moment is refused",
+            ("feed",),
+            registry=registry,
+        )
         self.confidence = Gauge(
             "fairmark_aggregator_answer_confidence",
             "The part of the wanted reporters and sources behind a feed's last answer, 0 to 1; below 1 it is degraded",
@@ -119,6 +127,12 @@ class Metrics:
         )
         self.balance = Gauge(
             "fairmark_aggregator_submitter_balance",
-            "What the submitter has to pay for rounds, in the chain's coin",
+            "What the submitter has to pay for rounds, in the chain's coin; NaN before it was read",
+            registry=registry,
+        )
+        self.balance.set(math.nan)
+        self.low_balance = Gauge(
+            "fairmark_aggregator_submitter_low_balance",
+            "Below so much the submitter is to be sent more (submission.low_balance), in the chain's coin",
             registry=registry,
         )

@@ -24,6 +24,7 @@ class Purse:
         self._low = low
         self._poll_s = poll_s
         self._gauge = metrics.balance
+        metrics.low_balance.set(float(low))
         self._log = logger
         self._balance: Decimal | None = None
 

@@ -172,6 +172,7 @@ class AggregatorService:
         for engine in self.engines.values():
             for feed in engine.group.feeds:
                 metrics.answer_age.labels(feed.pair).set_function(_age(engine, feed.pair, clock))
+                metrics.stale_after.labels(feed.pair).set((feed.heartbeat_ms + engine.group.max_age_ms) / 1000)
         self._leadership = leadership(metrics) if leadership is not None else None
         if self._leadership is not None and settings.heartbeats:
             ops.show("leadership", self._leadership.shown)
