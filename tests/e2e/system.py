@@ -22,8 +22,8 @@ from broker import Topic
 from contracts.report import LocalSigner
 
 PROJECT = Path(__file__).resolve().parents[2]
-START_TIMEOUT_S = 60.0
-STOP_TIMEOUT_S = 15.0
+START_TIMEOUT_S = 180.0
+STOP_TIMEOUT_S = 45.0
 DEADLINE_MS = 3_000
 
 # The public development keys that anvil funds: account 0 deploys, 1 submits, 2 to 5 report.
@@ -149,7 +149,7 @@ class System:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=180,
             env={**os.environ, **self.environ, "COLUMNS": "200"},
         )
 

@@ -61,7 +61,7 @@ class Embedded:
             text = self.output.read_text()
             return text if "up in" in text else ""
 
-        return str(wait_for("banner", shown, 60))
+        return str(wait_for("banner", shown))
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -142,7 +142,7 @@ def test_a_newcomer_gets_every_price_loses_a_fetcher_and_stops_without_a_trace(s
         health = tree.client.get(f"http://127.0.0.1:{running['ports']['fetcher-a']}/health").json()
         return health["dependencies"]["streams"]["detail"] == "7 of 7 up"
 
-    wait_for("fetcher-a's seven sources all stream", streams, 20)
+    wait_for("fetcher-a's seven sources all stream", streams)
     refused = tree.client.post(f"http://127.0.0.1:{running['ports']['fetcher-b']}/stop")
     assert (refused.status_code, refused.json()["code"]) == (401, "unauthorized")
     stopped = tree.command("stop", "fetcher-b")
@@ -169,7 +169,7 @@ def test_a_price_that_moves_starts_a_round_by_itself(start: Any) -> None:
         price = tree.price()
         return price if price["round"] > before["round"] else None
 
-    price = wait_for("a round on deviation", moved, 30)
+    price = wait_for("a round on deviation", moved)
     assert abs(Decimal(price["price"]) / target - 1) < Decimal("0.002")
     record = tree.client.get(f"/v1/groups/majors/rounds/{price['round']}").json()
     assert record["cause"] == "deviation"
@@ -200,7 +200,7 @@ def test_with_all_fetchers_stopped_the_price_turns_stale_by_the_wall_clock(start
         price = tree.price()
         return price if price["stale"] else None
 
-    price = wait_for("stale", stale, STALE_AFTER_S + 20)
+    price = wait_for("stale", stale, STALE_AFTER_S + 120)
     assert price["price"] == last["price"] or price["round"] >= last["round"]
     assert price["age_seconds"] > STALE_AFTER_S / 2
     response = tree.refresh()

@@ -131,7 +131,7 @@ class Network:
             return said if all(said.get(name) == each for name, each in {"state": state, **found}.items()) else None
 
         try:
-            whole: dict[str, Any] = wait_for(f"decision {state} {found}", there, timeout_s=90)
+            whole: dict[str, Any] = wait_for(f"decision {state} {found}", there)
         except AssertionError as error:
             logs = "\n".join(path.read_text()[-1500:] for path in sorted(self.folder.glob("*.log")))
             raise AssertionError(f"{error}: {self.decision()}\n{logs}") from None

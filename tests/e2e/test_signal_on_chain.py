@@ -78,7 +78,7 @@ class Network(System):
             return None
 
         try:
-            whole: dict[str, Any] = wait_for(f"an answer of {contributors}", found, timeout_s=90, pause_s=0.3)
+            whole: dict[str, Any] = wait_for(f"an answer of {contributors}", found, pause_s=0.3)
         except AssertionError as error:
             logs = "\n".join(f"{name}: {self.log(name)[-1500:]}" for name in (*USES, "aggregator"))
             raise AssertionError(f"{error}: {self.refresh('RISK-INDEX').text}\n{logs}") from None
@@ -180,7 +180,7 @@ def test_the_strategies_of_a_killed_generator_give_no_price_until_its_return(net
         response = network.refresh("RISK-INDEX")
         return response.json() if response.status_code == 503 else None
 
-    problem = wait_for("no quorum", refused, timeout_s=30)
+    problem = wait_for("no quorum", refused)
     assert problem["code"] == "no_quorum", problem
     record = network.get(f"/v1/attempts/{problem['attempt']}").json()
     failures = {one["fetcher"]: one["failures"] for one in record["refusals"]}

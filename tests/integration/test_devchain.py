@@ -42,7 +42,7 @@ async def started(*options: str) -> AsyncIterator[tuple[asyncio.subprocess.Proce
         cwd=PROJECT, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:
-        async with asyncio.timeout(20), httpx.AsyncClient() as client:
+        async with asyncio.timeout(60), httpx.AsyncClient() as client:
             while True:
                 with contextlib.suppress(httpx.TransportError):
                     if (await client.get(f"http://127.0.0.1:{port}/ready")).status_code == 200:
@@ -90,7 +90,7 @@ async def test_the_process_serves_and_ends_on_sigterm():
             assert (await client.get(url + "/live")).status_code == 200
             assert b"fairmark_build_info" in (await client.get(url + "/metrics")).content
         process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             assert await process.wait() == 0
 
 
@@ -106,12 +106,12 @@ async def test_the_process_ends_with_its_parent():
     )
     assert parent.stdout is not None and parent.stderr is not None
     child = int(await parent.stdout.readline())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while b"serving" not in await parent.stderr.readline():
             pass
     parent.kill()
     await parent.wait()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while alive(child):  # noqa: ASYNC110 - nothing else tells of a grandchild's end
             await asyncio.sleep(0.05)
     await parent.communicate()

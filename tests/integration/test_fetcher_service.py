@@ -29,6 +29,7 @@ from core.errors import ConfigurationError
 from core.ops import Ops
 from core.types import FailureCode, Group, Mode, Pair
 from fetchers import FetcherService, SqlReportStore
+from fetchers.candidates import Candidate
 from sources import SourcePool, SourceStatus, State, load_catalogue
 from tests.support.fetchers import (
     BTC,
@@ -68,7 +69,7 @@ class Heard:
         self.came.set()
 
     async def until(self, enough: Callable[[], bool]) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not enough():
                 self.came.clear()
                 await self.came.wait()
@@ -91,7 +92,7 @@ async def running(*services: FetcherService) -> AsyncIterator[None]:
     """Run them until the block ends; ready when it begins."""
     tasks = [asyncio.create_task(service.run()) for service in services]
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not all(service.ops.ready for service in services):
                 await asyncio.wait(tasks, timeout=0.005, return_when=asyncio.FIRST_EXCEPTION)
                 for task in tasks:
@@ -226,8 +227,8 @@ async def test_jobs_in_hand_are_finished_when_the_service_stops() -> None:
         pool = prices()
         pool.answers[("c", "BTC/USD")] = None
         async with running(service(bus, pool=pool)):
-            await bus.publish(Topic.JOBS, job(budget_ms=500))
-            await asyncio.sleep(0.05)
+            await bus.publish(Topic.JOBS, job(budget_ms=2_000))
+            await until(lambda: Candidate("c", Pair("BTC/USD")) in pool.asked)
         assert [type(answer) for answer in heard.answers] == [Report]
 
 

@@ -364,7 +364,7 @@ def test_a_change_that_no_block_takes_is_sent_again_for_more_at_its_nonce(here: 
             client, client.sender(DEPLOYER), replace_after_s=0.2, announce=lambda *said: announced.append(said)
         )
         doing = asyncio.create_task(governor.do(pause(client.abi)))
-        await until(lambda: len(announced) >= 3, within_s=20)
+        await until(lambda: len(announced) >= 3)
         assert await here.node.pool() == 1
         sent = await here.node.call("eth_getTransactionByHash", announced[-1][1])
         await here.node.mine()

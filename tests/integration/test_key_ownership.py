@@ -73,7 +73,7 @@ async def test_a_killed_process_leaves_its_key_to_the_next(url: str, address: st
     finally:
         process.kill()
         await process.wait()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             try:
                 await mine.hold()
@@ -98,7 +98,7 @@ async def test_a_lock_that_went_with_its_connection_is_taken_again_or_missed(
     engine = create_async_engine(url)
     async with engine.connect() as connection:
         await connection.execute(sa.text("SELECT pg_terminate_backend(:pid)"), {"pid": backend})
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while True:
                 try:
                     await other.hold()
@@ -110,7 +110,7 @@ async def test_a_lock_that_went_with_its_connection_is_taken_again_or_missed(
         mine.owned()  # nothing is sent from here on, before anybody looks
     monkeypatch.setattr("aggregator.ownership.LOOK_S", 0.01)
     looking = asyncio.create_task(mine.run())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             try:
                 await mine.check()
@@ -163,7 +163,7 @@ async def test_a_lock_taken_by_an_answer_that_never_came_is_not_kept(
         patched.setattr(asyncpg.Connection, "fetchval", lost)
         with pytest.raises(StoreUnavailableError):
             await mine.hold()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             try:
                 await other.hold()

