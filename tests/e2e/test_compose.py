@@ -22,10 +22,12 @@ import pytest
 import yaml
 
 from contracts.report import LocalSigner
-from tests.e2e.system import PROJECT, System, wait_for
+from tests.e2e.system import PROJECT, System, free_port, wait_for
 
 COMPOSE = PROJECT / "docker-compose.yml"
-OURS = ("simulator", "deployer", "fetcher-a", "fetcher-b", "fetcher-c", "fetcher-d", "market", "aggregator", "bff")
+FETCHERS = ("fetcher-a", "fetcher-b", "fetcher-c", "fetcher-d")
+AGGREGATORS = ("aggregator", "aggregator-b")
+OURS = ("simulator", "deployer", *FETCHERS, "market", *AGGREGATORS, "bff")
 SERVERS = {"rabbitmq": 5672, "redis": 6379, "postgres": 5432, "anvil": 8545}
 
 
@@ -72,12 +74,14 @@ def test_every_service_gets_secrets_of_its_own_and_nobody_elses() -> None:
         keys = {variable for variable in services[name]["environment"] if variable.endswith("_KEY")}
         wanted = {
             "deployer": {"FAIRMARK_CHAIN__DEPLOYER_KEY"},
-            "aggregator": {"FAIRMARK_AGGREGATOR__KEY"},
+            **{each: {"FAIRMARK_AGGREGATOR__KEY"} for each in AGGREGATORS},
             "simulator": set(),
             "market": set(),
             "bff": set(),
         }.get(name, {f"FAIRMARK_FETCHERS__{name.upper().replace('-', '_')}__KEY"})
         assert keys == wanted, name
+    payers = {services[name]["environment"]["FAIRMARK_AGGREGATOR__KEY"] for name in AGGREGATORS}
+    assert len(payers) == len(AGGREGATORS)
 
 
 class Composed(System):
@@ -87,6 +91,7 @@ class Composed(System):
         super().__init__(folder, anvil, rabbitmq_url, "")
         self.services = compose()["services"]
         self.environ = {}
+        self.ports["aggregator-b"] = free_port()
         self.local = {
             "FAIRMARK_MARKET__REDIS_URL": redis_url,
             "FAIRMARK_MARKET__REDIS_PREFIX": self.namespace,
@@ -102,6 +107,7 @@ class Composed(System):
             "anvil:8545": "chain",
             "simulator:8010": "simulator",
             "aggregator:8001": "aggregator",
+            "aggregator-b:8001": "aggregator-b",
             "market:8002": "market",
             "simulator:40101": "exchange1",
             "simulator:40102": "exchange2",
@@ -120,7 +126,7 @@ class Composed(System):
             "FAIRMARK_SIMULATOR__PORT": "simulator",
             "FAIRMARK_SIMULATOR__TCP_PORT": "exchange1",
             "FAIRMARK_MARKET__PORT": "market",
-            "FAIRMARK_AGGREGATOR__PORT": "aggregator",
+            "FAIRMARK_AGGREGATOR__PORT": name if name in AGGREGATORS else "aggregator",
             "FAIRMARK_BFF__PORT": "bff",
             **{f"FAIRMARK_FETCHERS__{f.upper().replace('-', '_')}__PORT": f for f in OURS if f.startswith("fetcher")},
         }
@@ -129,6 +135,11 @@ class Composed(System):
 
     def command(self, name: str) -> list[str]:
         return [sys.executable, "-m", "fairmark", *self.services[name]["command"]]
+
+    def leads(self, name: str) -> bool:
+        """Whether this aggregator starts the group's attempts by itself, by its own word."""
+        health = self.client.get(f"http://127.0.0.1:{self.ports[name]}/health").json()
+        return bool(health["leadership"]["majors"]["leads"])
 
     def up(self, name: str) -> None:
         self.spawn(name, self.command(name), self.environment(name))
@@ -173,6 +184,7 @@ def test_every_command_it_names_runs_with_its_environment(
             system.up(name)
         for name in OURS[2:]:
             system.ready(name, f"http://127.0.0.1:{system.ports[name]}")
+        wait_for("one leader", lambda: sorted(system.leads(each) for each in AGGREGATORS) == [False, True])
         wait_for("a first round by itself", lambda: system.get("/v1/prices/BTC-USD").is_success)
         response = wait_for("a refresh", lambda: next((r for r in [system.refresh("BTC-USD")] if r.is_success), None))
         price = response.json()
