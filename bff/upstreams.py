@@ -15,8 +15,11 @@ HEDGE_S = 2.0
 """An aggregator that has not answered by then is not waited for alone: it may be frozen, or its machine gone. Another
 that is asked the same joins the same attempt."""
 
-OWN_FAULTS = frozenset({"stopped", "stopping", "retired", "store_unavailable", "broker_unavailable", "key_in_use"})
-"""An attempt that failed for one of these failed for the aggregator's sake: another may do better."""
+OWN_FAULTS = frozenset(
+    {"stopped", "retired", "store_unavailable", "broker_unavailable", "chain_unavailable", "submission_failed"}
+)
+"""An attempt that failed for one of these failed for the aggregator's sake (its servers, its key, its end): another may
+do better."""
 
 Answer = TypeVar("Answer")
 

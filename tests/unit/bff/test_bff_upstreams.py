@@ -76,7 +76,8 @@ async def test_one_that_is_frozen_is_not_waited_for_alone_and_is_let_go() -> Non
 
 
 async def test_an_attempt_that_failed_for_its_aggregators_sake_is_tried_elsewhere() -> None:
-    assert await refreshed(either(One("a", code="stopped"), One("b"))) == "b"
+    for code in ("stopped", "broker_unavailable", "chain_unavailable", "submission_failed"):
+        assert await refreshed(either(One("a", code=code), One("b"))) == "b"
     assert await refreshed(either(One("a", code="store_unavailable"), One("b", GONE))) == "a"
     assert await refreshed(either(One("a", code="no_quorum"), One("b"))) == "a"
 
