@@ -226,7 +226,7 @@ class Engine:
             feeds_without_answer=validation.without,
             previous_moment=collection.expected.known.last_moment,
         )
-        stopped = await self._stopped(validation, collection.expected)
+        stopped = await self._stopped(validation, collection)
         if validation.reason is not None:
             raise AttemptFailedError(validation.reason, validation.detail)
         if stopped:
@@ -310,10 +310,12 @@ class Engine:
         collection.open = False
         return validation
 
-    async def _stopped(self, validation: Validation, expected: Expected) -> str:
+    async def _stopped(self, validation: Validation, collection: Collection) -> str:
         """Which registered reporters of a strict group have no price for a feed; empty: none. Raises
         `StoreUnavailableError`."""
-        return "" if self._enrolment is None else await self._enrolment.judge(validation, expected)
+        if self._enrolment is None:
+            return ""
+        return await self._enrolment.judge(validation, collection.expected, collection.refusals)
 
     def _check(self, known: Known, moment: int | None) -> None:
         if known.paused:

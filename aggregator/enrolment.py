@@ -19,6 +19,7 @@ from contextlib import suppress
 from msgspec import Struct
 from msgspec.structs import replace
 
+from aggregator.attempts import RefusalRecord
 from aggregator.errors import FeedInErrorError, UnknownReporterError
 from aggregator.metrics import Metrics
 from aggregator.validation import Expected, Received, Validation
@@ -34,6 +35,8 @@ from core.types import Group, Pair
 KEEP_EVERY_MS = 30_000
 """How often a production is kept that changes nothing else: a restart dates silence by it."""
 
+MAX_DETAIL = 300
+"""Characters of a trouble's own words: a refusal is not signed, and may say much."""
 INSTANCES = 8
 """So many instances of a reporter are known again: the latest."""
 
@@ -145,9 +148,10 @@ class Enrolment:
         """As the last attempt found it; None before the first."""
         return self._standings.get(pair)
 
-    async def judge(self, validation: Validation, expected: Expected) -> str:
+    async def judge(self, validation: Validation, expected: Expected, refusals: Sequence[RefusalRecord] = ()) -> str:
         """Register who reported, and say whose silence keeps the round from being submitted; empty: nobody's.
 
+        refusals: why some have no report. They are not signed, and so excuse nobody: they only say what is wrong.
         A feed with too few contributors and nobody missing is left alone by the contract, and stops no round.
         Raises `StoreUnavailableError`: without the register nobody knows who is missing.
         """
@@ -159,7 +163,7 @@ class Enrolment:
             said = []
             for index, feed in enumerate(group.feeds):
                 needed = expected.known.feeds[index].min_contributors
-                standing = self._judged(feed.pair, validation, expected, index, needed, now)
+                standing = self._judged(feed.pair, validation, refusals, expected, index, needed, now)
                 await self._note(feed.pair, standing)
                 if any(trouble.code is not TroubleCode.NO_QUORUM for trouble in standing.troubles):
                     said.append(f"{feed.pair}: {described(standing)}")
@@ -234,7 +238,14 @@ class Enrolment:
             self._log.info("reporter_registered", group=group.name, reporter=report.fetcher, feeds=len(priced))
 
     def _judged(
-        self, pair: Pair, validation: Validation, expected: Expected, index: int, needed: int, now: int
+        self,
+        pair: Pair,
+        validation: Validation,
+        refusals: Sequence[RefusalRecord],
+        expected: Expected,
+        index: int,
+        needed: int,
+        now: int,
     ) -> Standing:
         priced = {one.signer: one for one in validation.included if expected.observed(one, index)}
         legs = [Leg(one.report.fetcher, True) for one in priced.values()]
@@ -242,7 +253,7 @@ class Enrolment:
             # a key that the contract has no more may not report, and so nobody waits for it
             counts = enrolled.group == expected.group.name and enrolled.signer in expected.known.signers
             if counts and enrolled.required(pair) and enrolled.signer not in priced:
-                legs.append(Leg(enrolled.fetcher, False, _missing(enrolled, pair, validation)))
+                legs.append(Leg(enrolled.fetcher, False, _missing(enrolled, pair, validation, refusals)))
         return judge(pair, FeedRule(policy=Policy.STRICT, needed=needed), legs, now)
 
     async def _note(self, pair: Pair, standing: Standing) -> None:
@@ -305,7 +316,7 @@ def described(standing: Standing) -> str:
     )
 
 
-def _missing(enrolled: Enrolled, pair: Pair, validation: Validation) -> Trouble:
+def _missing(enrolled: Enrolled, pair: Pair, validation: Validation, refusals: Sequence[RefusalRecord]) -> Trouble:
     """Why a registered reporter's price is not there."""
     since = enrolled.last[pair]
     for judged in validation.judged:
@@ -314,6 +325,13 @@ def _missing(enrolled: Enrolled, pair: Pair, validation: Validation) -> Trouble:
                 f"its report was rejected: {judged.code}" if judged.code is not None else "it reports, without a price"
             )
             return Trouble(who=enrolled.fetcher, code=TroubleCode.NO_PRICE, since_ms=since, detail=code)
+    for one in refusals:
+        if one.reporter.lower() == enrolled.signer:
+            failed = (
+                f"; {one.failures[0].source} {one.failures[0].code}: {one.failures[0].detail}" if one.failures else ""
+            )
+            said = f"it refuses, {one.code}: {one.detail}{failed}"
+            return Trouble(who=enrolled.fetcher, code=TroubleCode.NO_PRICE, since_ms=since, detail=said[:MAX_DETAIL])
     return Trouble(who=enrolled.fetcher, code=TroubleCode.STOPPED, since_ms=since)
 
 

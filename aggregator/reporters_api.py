@@ -12,7 +12,7 @@ from aggregator.errors import UnknownReporterError
 from core import codec
 from core.clock import rfc3339
 from core.problems import Problem, problem_responses
-from core.reporting import Standing, Trouble
+from core.reporting import Standing, Trouble, TroubleCode
 from core.types import Pair
 
 ReporterName = Annotated[str, Path(max_length=128, description="a fetcher's name, or its address")]
@@ -84,7 +84,9 @@ def _documents(enrolment: Enrolment, one: Enrolled) -> list[dict[str, Any]]:
         standing = enrolment.standing(pair)
         troubles = () if standing is None or not one.required(pair) else standing.troubles
         trouble = next((each for each in troubles if each.who == one.fetcher), None)
-        state = "deregistered" if not one.required(pair) else "running" if trouble is None else "stopped"
+        failing = trouble is not None and trouble.code is not TroubleCode.STOPPED
+        state = "running" if trouble is None else "failing" if failing else "stopped"
+        state = state if one.required(pair) else "deregistered"
         since = one.left_ms if state == "deregistered" and one.left_ms is not None else last_ms
         found.append(
             {

@@ -60,9 +60,11 @@ class Network(System):
         signals = ",".join(f"127.0.0.1:{self.ports[each]}" for each in USES[name])
         self.fairmark(name, "strategy", "--name", name, "--signals", signals, "--port", port)
 
-    def start_aggregator(self) -> None:
+    def start_front(self) -> None:
         self.fairmark("aggregator", "aggregator")
+        self.fairmark("bff", "bff")
         self.ready("aggregator", self.aggregator)
+        self.ready("bff", self.bff)
 
     def refreshed(self, contributors: int) -> dict[str, Any]:
         """A new answer of so many strategies whose data is of one slot: on a busy machine one may be late."""
@@ -140,9 +142,7 @@ def network(tmp_path_factory: pytest.TempPathFactory, anvil_path: str) -> Iterat
             running.start_generator(name)
         for name in USES:
             running.start_strategy(name)
-        running.start_aggregator()
-        running.fairmark("bff", "bff")
-        running.ready("bff", running.bff)
+        running.start_front()
         for name in USES:
             running.ready(name, f"http://127.0.0.1:{running.ports[name]}")
         yield running
@@ -209,9 +209,12 @@ def test_under_quorum_a_killed_strategy_leaves_it_to_the_others(network: Network
 
 
 def test_under_strict_a_killed_strategy_stops_the_feed_until_its_return(network: Network) -> None:
-    network.stop("aggregator")
+    for name in ("bff", "aggregator", *USES):
+        network.stop(name)
     network.environ["FAIRMARK_SIGNALS__RISK__POLICY"] = "strict"
-    network.start_aggregator()
+    network.start_front()
+    for name in USES:
+        network.start_strategy(name)
     network.refreshed(3)
     network.kill("beta")
     response = network.refresh("RISK-INDEX")
@@ -225,3 +228,28 @@ def test_under_strict_a_killed_strategy_stops_the_feed_until_its_return(network:
     check(network, network.refreshed(2))
     network.start_strategy("beta")
     check(network, network.refreshed(3))
+
+
+def test_under_strict_a_strategy_without_a_decision_stops_the_feed_and_says_why(network: Network) -> None:
+    network.refreshed(3)
+    network.kill("gen-1")
+
+    def in_error() -> dict[str, Any] | None:
+        network.refresh("RISK-INDEX")
+        price: dict[str, Any] = network.get("/v1/prices/RISK-INDEX").json()
+        return price if price["status"] == "error" else None
+
+    price = wait_for("the feed in error", in_error, timeout_s=60)
+    said = {one["reporter"]: (one["code"], one["detail"]) for one in price["troubles"] if one["reporter"] in USES}
+    assert set(said) == {"alpha", "gamma"}
+    for code, detail in said.values():
+        assert code == "no_price"
+        assert f"connection: gen-1 (127.0.0.1:{network.ports['gen-1']})" in detail, detail
+    network.start_generator("gen-1")
+    check(network, network.refreshed(3))
+
+
+def test_under_strict_a_strategy_that_is_stopped_is_missed_by_nobody(network: Network) -> None:
+    network.refreshed(3)
+    assert network.stop("gamma") == 0, network.log("gamma")
+    check(network, network.refreshed(2))

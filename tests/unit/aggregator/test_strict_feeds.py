@@ -129,6 +129,19 @@ async def test_a_silent_reporter_stops_the_rounds_and_is_named_until_it_returns(
         assert (await w.listed())["fetcher-1"] == "running"
 
 
+async def test_a_reporter_that_refuses_is_in_error_too_and_says_why() -> None:
+    async with world() as w:
+        assert await w.outcome() == "accepted"
+        w.reporters[1].refuses = "no_prices"
+        record = await w.attempt()
+        assert record.code == "reporter_stopped"
+        assert record.detail.startswith("BTC/USD: fetcher-1 no_price since 20")
+        assert record.detail.count("(it refuses, no_prices: as told)") == 2
+        assert (await w.listed())["fetcher-1"] == "failing"
+        w.reporters[1].refuses = None
+        assert await w.outcome() == "accepted"
+
+
 async def test_a_reporter_without_a_price_for_one_feed_is_missing_there() -> None:
     async with world() as w:
         await w.attempt()
