@@ -23,10 +23,8 @@ from contracts.errors import (
 from contracts.fees import Fees
 from contracts.readings import Receipt
 from contracts.report import Signer
-from contracts.transactions import Sent
+from contracts.transactions import TRANSFER_GAS, Sent
 from core.logs import Logger
-
-TRANSFER_GAS = 21_000
 
 
 def presumed_ours() -> None:

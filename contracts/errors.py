@@ -17,6 +17,7 @@ ContractError
 │   ├── TransactionRevertedError
 │   ├── OutOfFundsError
 │   ├── FeeCapError            the chain asks more for gas than the operator allows
+│   ├── EarlierWaitsError      an earlier one of this key is in no block: this one would wait behind it
 │   ├── UnderpricedError       the node wants more for it than was offered
 │   └── NonceUsedError         another transaction of this key was mined in its place
 ├── KeyRefusedError            a key that cannot be read, or must not be used here
@@ -165,6 +166,19 @@ class FeeCapError(TransactionFailedError):
         self.wanted, self.cap = wanted, cap
         allowed = f"chain.submission.max_fee_gwei allows {cap / 10**9:g}"
         super().__init__(f"{wanted / 10**9:g} gwei are asked, and {allowed}")
+
+
+class EarlierWaitsError(TransactionFailedError):
+    """Nothing was sent: an earlier transaction of the key is in no block. `nonce`: its."""
+
+    code = "earlier_waits"
+
+    def __init__(self, address: str, nonce: int) -> None:
+        self.nonce = nonce
+        super().__init__(
+            f"nothing was sent: the transaction of {address} with nonce {nonce} is in no block, and this one would "
+            "wait behind it. It may be mined yet; `fairmark chain cancel` puts nothing in its place"
+        )
 
 
 class UnderpricedError(TransactionFailedError):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+import time
 
 from eth_utils.address import to_checksum_address
 
@@ -10,6 +12,7 @@ from contracts.client import OracleClient
 from contracts.errors import (
     CallRevertedError,
     ChangeRefusedError,
+    EarlierWaitsError,
     NoCandidateError,
     NoRotationDueError,
     RoleMissingError,
@@ -20,7 +23,7 @@ from contracts.pushing import REPLACE_AFTER_S, see_mined
 from contracts.readings import GroupState, Receipt
 from contracts.report import bytes32
 from contracts.rounds import MOST_GAS
-from contracts.transactions import Announce, TransactionSender
+from contracts.transactions import TRANSFER_GAS, Announce, TransactionSender
 from core.types import Pair
 
 _ROLE_ERRORS = {"NotAllowed", "NotGuardian", "OwnableUnauthorizedAccount"}
@@ -54,8 +57,9 @@ _REASONS = {
 class Governor:
     """Sends changes, one after the other.
 
-    timeout_s: for each to be mined. replace_after_s: one that no block took for so long is sent again at its nonce, for
-    more, up to the cap. announce: called with each transaction.
+    timeout_s: for each to be mined. turn_s: for the key's earlier transactions to be mined, before one is sent.
+    replace_after_s: one that no block took for so long is sent again at its nonce, for more, up to the cap. announce:
+    called with each transaction.
     """
 
     def __init__(
@@ -64,9 +68,11 @@ class Governor:
         sender: TransactionSender,
         *,
         timeout_s: float = 120.0,
+        turn_s: float = 15.0,
         replace_after_s: float = REPLACE_AFTER_S,
         announce: Announce = lambda _what, _transaction: None,
     ) -> None:
+        self._turn_s = turn_s
         self._client = client
         self._sender = sender
         self._timeout_s = timeout_s
@@ -87,10 +93,11 @@ class Governor:
     async def do(self, call: Call) -> Receipt:
         """Check, send, and see it mined.
 
-        Raises as `check` and `TransactionSender.place` do, `TransactionRevertedError`, or `ReceiptTimeoutError`, which
-        leaves open whether it will be mined yet.
+        Raises as `check` and `TransactionSender.place` do, `EarlierWaitsError`, `TransactionRevertedError`, or
+        `ReceiptTimeoutError`, which leaves open whether it will be mined yet.
         """
         await self.check(call)
+        await self._turn()
         client, to = self._client, call.to or self._client.record.address
         asked = {"from": self.address, "to": to, "data": "0x" + call.data.hex()}
         # half as much again: storage that somebody else's transaction changes before this one costs more
@@ -106,6 +113,41 @@ class Governor:
         return await see_mined(
             client.rpc, self._sender, sent, push, timeout_s=self._timeout_s, replace_after_s=self._replace_after_s
         )
+
+    async def cancel(self, nonce: int) -> Receipt:
+        """See nothing mined in the place of the transaction that waits at this nonce.
+
+        Raises as `do` does; `NonceUsedError` where that one was mined in the end.
+        """
+        sent = [await self._sender.cancel(nonce)]
+        what = f"nothing in the place of nonce {nonce}"
+        self._announce(what, sent[0].transaction)
+
+        async def push() -> None:
+            pushed = await self._sender.place(self.address, b"", gas=TRANSFER_GAS, over=sent[0])
+            sent.insert(0, pushed)
+            self._announce(f"{what}, again for more", pushed.transaction)
+
+        return await see_mined(
+            self._client.rpc,
+            self._sender,
+            sent,
+            push,
+            timeout_s=self._timeout_s,
+            replace_after_s=self._replace_after_s,
+        )
+
+    async def waiting(self) -> range:
+        """The nonces of the key's transactions that no block has. Raises `RpcUnavailableError`."""
+        return await self._sender.waiting()
+
+    async def _turn(self) -> None:
+        """Wait for the key's earlier transactions: behind one that the cap holds up this one would wait for ever."""
+        deadline = time.monotonic() + self._turn_s
+        while waiting := await self._sender.waiting():
+            if time.monotonic() >= deadline:
+                raise EarlierWaitsError(self.address, waiting.start)
+            await asyncio.sleep(0.25)
 
     async def _explained(self, call: Call, error: CallRevertedError) -> ChangeRefusedError:
         kind = _KINDS.get(error.name, ChangeRefusedError)

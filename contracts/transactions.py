@@ -31,6 +31,7 @@ from contracts.rpc import Rpc
 
 TRIES = 4
 """Times a transaction is offered to the node, each time mended by what the node said."""
+TRANSFER_GAS = 21_000
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.002, 0.25
 
 
@@ -137,6 +138,20 @@ class TransactionSender:
         """The nonce that the node's pool waits for: the lowest that neither a block nor the pool has, so that higher
         ones wait behind it. Raises `ContractError`s."""
         return await self._rpc.quantity("eth_getTransactionCount", self.address, "pending")
+
+    async def waiting(self) -> range:
+        """The nonces of this key's transactions that a node's pool has and no block. Raises `ContractError`s."""
+        used, expected = await asyncio.gather(self.used(), self.expected())
+        return range(used, expected)
+
+    async def cancel(self, nonce: int) -> Sent:
+        """Put a transfer of nothing to the key itself in the place of whatever waits at this nonce.
+
+        Raises as `place` does: `NonceUsedError` where that was mined meanwhile.
+        """
+        legacy = (await self._fees.current()).tip is None
+        unknown = Sent("", nonce, Fees(0, None if legacy else 0))
+        return await self.place(self.address, b"", gas=TRANSFER_GAS, over=unknown)
 
     async def balance(self) -> int:
         """In wei. Raises `RpcUnavailableError`."""

@@ -128,6 +128,11 @@ def paused(settings: Settings, manner: Manner, *, wanted: bool) -> None:
     govern(settings, manner, work)
 
 
+def cancelled(settings: Settings, manner: Manner) -> None:
+    """Free the deployer's key of a transaction that no block takes."""
+    govern(settings, manner, Office.cancel)
+
+
 # ------------------------------------------------------------------------------------------------ roles
 
 

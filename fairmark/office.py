@@ -16,6 +16,7 @@ import typer
 from contracts import governor as chain
 from contracts.beside import Beside, create
 from contracts.client import OracleClient
+from contracts.errors import NonceUsedError
 from contracts.governance import Call, Rotation, conclude_rotation
 from contracts.governor import Governor
 from contracts.keys import DEVELOPMENT_CHAINS
@@ -112,6 +113,23 @@ class Office:
         folder = self.settings.chain.deployments_dir
         record, address = await create(self.client, self._sender, what, deployments_dir=folder, announce=say)
         typer.echo(f"{address} is {what.name}; recorded in {folder / f'{record.chain_id}.json'}")
+
+    async def cancel(self) -> None:
+        """Put nothing in the place of the first of the key's transactions that no block takes. Raises as `Governor`."""
+        assert self._governor is not None  # noqa: S101 - a wallet cancels what it sent itself
+        waiting = await self._governor.waiting()
+        if not waiting:
+            typer.echo(f"nothing to do: blocks have every transaction of {self.address}")
+            return
+        behind = f"; {len(waiting) - 1} wait behind it" if len(waiting) > 1 else ""
+        line = f"put nothing in the place of {self.address}'s transaction with nonce {waiting.start}{behind}"
+        agree([line], self.client.record.chain_id, self._manner.yes)
+        try:
+            receipt = await self._governor.cancel(waiting.start)
+        except NonceUsedError:
+            typer.echo("too late: it was mined meanwhile")
+        else:
+            typer.echo(f"done in block {receipt.block_number}")
 
     async def follow(self, rotation: Rotation) -> None:
         """Say how far a rotation is, and conclude it when it is due."""

@@ -1,4 +1,4 @@
-"""Commands that look at the chain and cost nothing."""
+"""Commands that look at the chain and cost nothing, and the one that frees a key."""
 # ruff: noqa: PLC0415 - commands import what they run when they run: see `fairmark.cli.app`
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import typer
 
 from core.errors import StartError
 from fairmark.cli.app import DEFAULT_CONFIG, Config, app, settings_from
+from fairmark.cli.changing import Yes
 
 chain_app = typer.Typer(help="What stands on the chain.", no_args_is_help=True)
 app.add_typer(chain_app, name="chain")
@@ -23,6 +24,15 @@ def chain_status(config: Config = DEFAULT_CONFIG) -> None:
 
     if not asyncio.run(status(settings_from(config))):
         raise typer.Exit(1)
+
+
+@chain_app.command("cancel")
+def chain_cancel(config: Config = DEFAULT_CONFIG, yes: Yes = False) -> None:
+    """Put nothing in the place of the deployer's first transaction that no block takes: later ones wait for it."""
+    from fairmark import governing
+    from fairmark.office import Manner
+
+    governing.cancelled(settings_from(config), Manner(yes))
 
 
 @app.command()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from contracts import LocalSigner, OracleClient, Receipt
 from contracts.errors import (
     CallRevertedError,
     ChangeRefusedError,
+    EarlierWaitsError,
     MalformedReportError,
     ReceiptTimeoutError,
     RoleMissingError,
@@ -20,7 +22,7 @@ from contracts.errors import (
     RoundRefusedError,
 )
 from contracts.fees import GWEI, FeePolicy
-from contracts.governance import pause
+from contracts.governance import describe_feed, pause
 from contracts.governor import Governor, paused
 from contracts.report import bytes32
 from core.errors import StartError
@@ -393,3 +395,47 @@ def test_what_the_cap_forbids_to_push_is_waited_for_and_given_up_by_name(here: G
         return waiting.cap
 
     assert here.run(work) <= 4 * GWEI
+
+
+def test_behind_a_transaction_that_the_cap_holds_up_nothing_is_sent_until_it_is_cancelled(here: Governed, said):
+    stuck: list[str] = []
+
+    async def get_stuck(client: OracleClient) -> None:
+        await here.node.stop_mining()
+        client.fees = FeePolicy(max_fee=4 * GWEI)
+        governor = Governor(
+            client, client.sender(DEPLOYER), timeout_s=0.5, announce=lambda _, transaction: stuck.append(transaction)
+        )
+        with pytest.raises(ReceiptTimeoutError):
+            await governor.do(pause(client.abi))
+
+    async def change(client: OracleClient) -> Receipt:
+        return await Governor(client, client.sender(DEPLOYER), turn_s=0.5).do(describe_feed(client.abi, "BTC/USD", "x"))
+
+    async def nonces(client: OracleClient) -> tuple[int, int]:
+        sender = client.sender(DEPLOYER)
+        return await sender.used(), await sender.expected()
+
+    here.run(get_stuck)
+    used, expected = here.run(nonces)
+    assert expected == used + 1
+    with pytest.raises(EarlierWaitsError, match="`fairmark chain cancel`") as raised:
+        here.run(change)
+    assert (raised.value.nonce, here.run(nonces)) == (used, (used, expected))
+
+    async def mine_once_it_is_replaced(client: OracleClient) -> None:
+        async with asyncio.timeout(30):
+            while await client.find_fees(stuck[0]) is not None:  # noqa: ASYNC110 - the pool tells nobody
+                await asyncio.sleep(0.05)
+        await here.node.mine()
+        await here.node.call("evm_setAutomine", True)
+
+    with ThreadPoolExecutor(1) as elsewhere:
+        command = elsewhere.submit(governing.cancelled, here.settings(), DO)
+        here.run(mine_once_it_is_replaced)
+        command.result(30)
+    assert re.search(rf"nonce {used}\n(.|\n)*done in block", said())
+    governing.cancelled(here.settings(), DO)
+    assert "nothing to do: blocks have every transaction" in said()
+    assert here.run(change).ok
+    assert not here.run(paused)
