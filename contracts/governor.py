@@ -7,8 +7,9 @@ import dataclasses
 import time
 
 from eth_utils.address import to_checksum_address
+from eth_utils.crypto import keccak
 
-from contracts.client import OracleClient
+from contracts.client import LATEST, OracleClient
 from contracts.errors import (
     CallRevertedError,
     ChangeRefusedError,
@@ -26,6 +27,8 @@ from contracts.rounds import MOST_GAS
 from contracts.transactions import TRANSFER_GAS, Announce, TransactionSender
 from core.types import Pair
 
+_POSITIONS = int.from_bytes(keccak(b"fairmark.positions"), "big") & ~(2**48 - 1)
+_FEED_HALTED = 0x40
 _ROLE_ERRORS = {"NotAllowed", "NotGuardian", "OwnableUnauthorizedAccount"}
 _KINDS: dict[str, type[ChangeRefusedError]] = dict.fromkeys(_ROLE_ERRORS, RoleMissingError) | {
     "RotationUnderWay": RotationUnderWayError,
@@ -206,6 +209,25 @@ async def candidate(client: OracleClient, pair: Pair) -> Candidate | None:
     """The candidate that waits for a feed. Raises `CallRevertedError` (`UnknownFeed`) or `RpcUnavailableError`."""
     value, moment, spread_bps, contributors, round_ = await client.read("candidate", bytes32(pair))
     return Candidate(pair, value, moment, spread_bps, contributors, round_) if value else None
+
+
+async def halted_feeds(client: OracleClient, state: GroupState) -> frozenset[Pair]:
+    """The feeds that are halted by themselves, whatever else halts their group.
+
+    No reader tells it of a feed without an answer: it is read where `FairmarkLayout` keeps it, a byte of POSITIONS for
+    each feed. Raises `RpcUnavailableError`.
+    """
+    words = await asyncio.gather(
+        *(
+            client.rpc.quantity(
+                "eth_getStorageAt", client.record.address, hex(_POSITIONS + 8 * state.number + row), LATEST
+            )
+            for row in range(-(-len(state.feeds) // 32))
+        )
+    )
+    return frozenset(
+        feed.pair for index, feed in enumerate(state.feeds) if words[index // 32] >> 8 * (index % 32) & _FEED_HALTED
+    )
 
 
 async def paused(client: OracleClient) -> bool:

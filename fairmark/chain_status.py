@@ -61,8 +61,9 @@ async def _group(settings: Settings, client: OracleClient, name: str, head: int)
     if rotation is not None:
         for line in progress(rotation, max(int(time.time()), state.block_timestamp)):
             typer.echo(f"  {line}")
+    halted = await chain.halted_feeds(client, state)
     for feed in state.feeds:
-        for line in await remarks(client, reading, feed):
+        for line in await remarks(client, reading, feed, feed.pair in halted):
             typer.echo(f"  {feed.pair}: {line}")
     found = changes(announced(state, rotation), settings.group(name), reporters_of(settings, name))
     for change in found:

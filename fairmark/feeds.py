@@ -9,7 +9,7 @@ import typer
 from contracts import governor as chain
 from contracts.client import OracleClient
 from contracts.governance import Candidate, describe_feed, halt_feed, resolve_candidate, resume_feed
-from contracts.readings import AnswerStatus, FeedOnChain, GroupReading, GroupState
+from contracts.readings import FeedOnChain, GroupReading, GroupState
 from contracts.report import bytes32
 from core.errors import StartError
 from core.median import from_scaled
@@ -30,6 +30,7 @@ def listed(settings: Settings) -> None:
             state = await chain.group_state(office.client, group.name)
             reading = None if state is None else await office.client.read_group(group.name)
             different = {change.name: change for change in changes(state, group, {}) if change.kind in _FEED_KINDS}
+            halted = frozenset[Pair]() if state is None else await chain.halted_feeds(office.client, state)
             there = {} if state is None else {feed.pair: feed for feed in state.feeds}
             for pair in dict.fromkeys([*there, *(feed.pair for feed in group.feeds)]):
                 feed = there.get(pair)
@@ -37,17 +38,17 @@ def listed(settings: Settings) -> None:
                 note = f" [{different[pair].kind} in the configuration]" if pair in different else ""
                 typer.echo(f"{group.name} {pair}: {shown}{note}")
                 if feed is not None and reading is not None:
-                    for line in await remarks(office.client, reading, feed):
+                    for line in await remarks(office.client, reading, feed, feed.pair in halted):
                         typer.echo(f"  {line}")
 
     govern(settings, Manner(calldata=True), work)
 
 
-async def remarks(client: OracleClient, reading: GroupReading, feed: FeedOnChain) -> list[str]:
-    """What the breaker holds back of a feed, and whether it is halted."""
+async def remarks(client: OracleClient, reading: GroupReading, feed: FeedOnChain, halted: bool) -> list[str]:
+    """What the breaker holds back of a feed, and whether it is halted by itself."""
     answer = reading.answers.get(feed.pair)
     lines = []
-    if answer is not None and answer.status is AnswerStatus.HALTED and not reading.paused:
+    if halted:
         lines.append(f"HALTED; `fairmark feeds resume {feed.pair}` ends it")
     waiting = await chain.candidate(client, feed.pair)
     if waiting is not None:
@@ -128,10 +129,7 @@ def halt(settings: Settings, pair: str, manner: Manner, *, halted: bool) -> None
 
     async def work(office: Office) -> None:
         state, feed = await _on_chain(office, pair)
-        reading = await office.client.read_group(state.group)
-        answer = reading.answers.get(feed.pair)
-        known = answer is not None and not reading.paused  # else the group's halt hides the feed's
-        if known and answer is not None and (answer.status is AnswerStatus.HALTED) == halted:
+        if (feed.pair in await chain.halted_feeds(office.client, state)) == halted:
             typer.echo(f"{pair}: nothing to do, it is {'halted already' if halted else 'not halted'}")
             return
         abi = office.client.abi

@@ -27,6 +27,7 @@ from contracts.governor import Governor, paused
 from contracts.report import bytes32
 from core.errors import StartError
 from fairmark import feeds, governing, reporters
+from fairmark.chain_status import status
 from fairmark.office import Manner
 from tests.support.governed import DAY_S, HOUR_S, KEYS, NAMES, Governed, governed
 from tests.support.submission import DEPLOYER, RELAYERS
@@ -291,6 +292,24 @@ def test_one_feed_is_halted_and_resumed(here: Governed, said):
     assert "BTC/USD: nothing to do, it is halted already" in said()
     feeds.halt(settings, "BTC/USD", DO, halted=False)
     assert price("BTC/USD") == BTC
+
+
+def test_a_feed_that_is_halted_before_its_first_answer_or_while_all_is_paused_is_shown_so(here: Governed, said):
+    here.pairs = ("BTC/USD", "ETH/USD", *(f"C{number}/USD" for number in range(10, 44)))
+    settings = here.settings()
+    governing.deploy(settings, yes=True)
+    said()
+    for pair in ("ETH/USD", "C40/USD"):
+        feeds.halt(settings, pair, DO, halted=True)
+        feeds.halt(settings, pair, DO, halted=True)
+        assert f"{pair}: nothing to do, it is halted already" in said()
+    governing.paused(settings, DO, wanted=True)
+    for show in (lambda: feeds.listed(settings), lambda: asyncio.run(status(settings))):
+        show()
+        assert re.findall(r"`fairmark feeds resume (\S+)` ends it", said()) == ["ETH/USD", "C40/USD"]
+    feeds.halt(settings, "ETH/USD", DO, halted=False)
+    feeds.listed(settings)
+    assert re.findall(r"`fairmark feeds resume (\S+)` ends it", said()) == ["C40/USD"]
 
 
 # ------------------------------------------------------------------------------------------------ roles
