@@ -22,7 +22,7 @@ from contracts.fees import FeePolicy, Fees, fees_of
 from contracts.readings import Answer, AnswerStatus, FeedOnChain, GroupReading, GroupState, Receipt
 from contracts.report import DOMAIN_VERSION, Domain, LocalSigner, Signer, bytes32, recover_reporter
 from contracts.rounds import SignerSet, gas_bound, pack_round
-from contracts.rpc import Rpc
+from contracts.rpc import MAX_LAG_S, Rpc
 from contracts.transactions import Before, Sent, TransactionSender, find_receipt, wait_any, wait_receipt
 from core.median import from_scaled
 from core.types import Deployment, Mode, Pair, SignedReport
@@ -56,14 +56,15 @@ class OracleClient:
         mode: Mode,
         *,
         timeout_s: float = 5.0,
+        max_lag_s: float = MAX_LAG_S,
         fees: FeePolicy | None = None,
     ) -> OracleClient:
         """A client that has seen the contract: right chain, right history, right mode.
 
-        url: of its node, or of several, the preferred first. timeout_s bounds each call made later, too. fees: what its
-        transactions may cost. Raises `DeploymentMismatchError` or `RpcUnavailableError`.
+        url: of its node, or of several, the preferred first. timeout_s bounds each call made later, too. max_lag_s: as
+        `Rpc`. fees: what its transactions may cost. Raises `DeploymentMismatchError` or `RpcUnavailableError`.
         """
-        client = cls(Rpc(url, timeout_s=timeout_s), record, mode, fees)
+        client = cls(Rpc(url, timeout_s=timeout_s, max_lag_s=max_lag_s), record, mode, fees)
         try:
             await client._verify()
         except BaseException:

@@ -22,7 +22,7 @@ from contracts.fees import FeePolicy
 from contracts.governance import offer_ownership, steps
 from contracts.governor import Governor, group_state, rotation
 from contracts.report import LocalSigner, bytes32
-from contracts.rpc import Rpc
+from contracts.rpc import MAX_LAG_S, Rpc
 from contracts.transactions import Announce, TransactionSender
 from core.errors import ConfigurationError
 from core.types import Group, Mode
@@ -61,6 +61,7 @@ async def deploy(
     deployments_dir: Path,
     timeout_s: float = 30.0,
     request_timeout_s: float = 5.0,
+    max_lag_s: float = MAX_LAG_S,
     fees: FeePolicy | None = None,
     announce: Announce = lambda _what, _transaction: None,
 ) -> DeploymentRecord:
@@ -69,8 +70,8 @@ async def deploy(
     url: of a node, or of several of one chain, the preferred first: when one fails the next takes over, and nothing is
     sent while they disagree. key: the deployer's, in hex. reporters: addresses by group name. owner: who is offered
     ownership once all stands, and must accept it; default: the deployer stays. guardian: default: the owner.
-    timeout_s: for each transaction. request_timeout_s: for each answer of a node. announce: called with what each
-    transaction does, and its hash.
+    timeout_s: for each transaction. request_timeout_s: for each answer of a node. max_lag_s: as `Rpc`. announce: called
+    with what each transaction does, and its hash.
 
     What the record in `deployments_dir` names is kept when it stands: then only groups that differ are changed and
     missing adapters added, and nothing at all is sent, nor the record written, when all is as asked for. What an
@@ -83,7 +84,7 @@ async def deploy(
     address.
     """
     _check_distinct(reporters)
-    rpc = Rpc(url, timeout_s=request_timeout_s)
+    rpc = Rpc(url, timeout_s=request_timeout_s, max_lag_s=max_lag_s)
     try:
         chain_id = await rpc.quantity("eth_chainId")
         sender = TransactionSender(rpc, LocalSigner(key), chain_id, fees)
@@ -92,7 +93,7 @@ async def deploy(
         record = await _standing(site)
         if record is None:
             record = site.keep(await _create(site, guardian or owner))
-        client = await OracleClient.connect(url, record, mode, timeout_s=request_timeout_s)
+        client = await OracleClient.connect(url, record, mode, timeout_s=request_timeout_s, max_lag_s=max_lag_s)
         try:
             governor = Governor(client, sender, timeout_s=timeout_s, announce=announce)
             for group in groups:

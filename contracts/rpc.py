@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from web3.providers.rpc import AsyncHTTPProvider
 
@@ -19,15 +19,31 @@ from contracts.endpoint import Endpoint
 from contracts.errors import NodesDisagreeError, RpcRejectedError, RpcUnavailableError
 from contracts.refusals import says_it_is_behind
 
-MAX_LAG_BLOCKS = 2
-"""A node whose head is further behind the highest is not used."""
+MAX_LAG_S = 30.0
+"""A node whose last block is so much older than another's is not used."""
 AGREED_FOR_S = 1.0
 LOOK_EVERY_S = 5.0
 """Between looks at which nodes are behind, where there are reads only."""
 HEAD_TIMEOUT_S = 1.0
 FIRST_REST_S, LONGEST_REST_S = 0.5, 30.0
 """How long a node that failed is left alone, while another answers."""
+Told = TypeVar("Told")
 WRITES = frozenset({"eth_sendRawTransaction"})
+
+
+class _Head(NamedTuple):
+    """A node's last block. time_s: Unix time."""
+
+    number: int
+    time_s: int
+
+
+def _head(block: Any) -> _Head:
+    return _Head(int(block["number"], 16), int(block["timestamp"], 16))
+
+
+def _number(quantity: Any) -> int:
+    return int(quantity, 16)
 
 
 @dataclass(eq=False)
@@ -53,16 +69,18 @@ class _Node:
 
 class Rpc:
     """JSON-RPC to the chain that all `urls` are nodes of, the preferred first. timeout_s: bounds one node's answer.
+    max_lag_s: a node whose last block is so much older than another's is behind.
 
     A call goes to the first node that is well; where that fails, to the next, so that a call takes at most `timeout_s`
     for each node. A transaction is one set of bytes, so giving it to two nodes does it once.
     """
 
-    def __init__(self, urls: str | Sequence[str], *, timeout_s: float = 5.0) -> None:
+    def __init__(self, urls: str | Sequence[str], *, timeout_s: float = 5.0, max_lag_s: float = MAX_LAG_S) -> None:
         listed = (urls,) if isinstance(urls, str) else tuple(urls)
         if not listed:
             raise ValueError("a chain needs a node")
         self.timeout_s = timeout_s
+        self._max_lag_s = max_lag_s
         self._nodes = [_Node(Endpoint(url, timeout_s=timeout_s)) for url in listed]
         self._agreed_at = self._looked_at = float("-inf")
 
@@ -127,7 +145,7 @@ class Rpc:
         unless none does: then it raises `RpcUnavailableError`."""
         if len(self._nodes) == 1:
             return {self.url: await self.quantity("eth_chainId")}
-        told = await asyncio.gather(*(self._told(node, "eth_chainId") for node in self._nodes))
+        told = await asyncio.gather(*(self._told(node, _number, "eth_chainId") for node in self._nodes))
         found = {node.endpoint.url: one for node, one in zip(self._nodes, told, strict=True) if one is not None}
         if not found:
             raise RpcUnavailableError("no node answers: " + "; ".join(node.error for node in self._nodes))
@@ -143,31 +161,34 @@ class Rpc:
             return
         self._looked_at = time.monotonic()
         asked = [node for node in self._nodes if self._looked_at >= node.rests_until] or self._nodes
-        heads = await asyncio.gather(*(self._told(node, "eth_blockNumber") for node in asked))
+        heads = await asyncio.gather(
+            *(self._told(node, _head, "eth_getBlockByNumber", "latest", False) for node in asked)
+        )
         answered = [(node, head) for node, head in zip(asked, heads, strict=True) if head is not None]
         if not answered:
             raise RpcUnavailableError("no node answers: " + "; ".join(node.error for node in self._nodes))
-        highest = max(head for _, head in answered)
+        # by the blocks' times and not by their numbers: one node may name any number, but no later time than now counts
+        newest = min(max(head.time_s for _, head in answered), time.time())
         for node, head in answered:
-            node.behind = highest - head > MAX_LAG_BLOCKS
+            node.behind = newest - head.time_s > self._max_lag_s
         level = [node for node, _ in answered if not node.behind]
-        common = hex(min(head for node, head in answered if not node.behind))
+        common = hex(min(head.number for node, head in answered if not node.behind))
         hashes = await asyncio.gather(*(self._hash(node, common) for node in level))
         told = {hash_: node.endpoint.url for hash_, node in zip(hashes, level, strict=True) if hash_ is not None}
         if len(told) > 1:
             raise NodesDisagreeError(f"block {int(common, 16)} differs between {' and '.join(told.values())}")
         self._agreed_at = time.monotonic()
 
-    async def _told(self, node: _Node, method: str) -> int | None:
-        """The quantity that a node answers with; None, and marked as failed, where it does not in time."""
+    async def _told(self, node: _Node, read: Callable[[Any], Told], method: str, *params: Any) -> Told | None:
+        """What a node answers; None, and marked as failed, where it does not in time, or nothing that can be read."""
         url = node.endpoint.url
         try:
             async with asyncio.timeout(HEAD_TIMEOUT_S):
-                told = int(await node.endpoint.call(method), 16)
+                told = read(await node.endpoint.call(method, *params))
         except TimeoutError:
             node.failed(RpcUnavailableError(f"{url} did not answer {method} within {HEAD_TIMEOUT_S:g} s"))
             return None
-        except (RpcUnavailableError, RpcRejectedError, TypeError, ValueError) as error:
+        except (RpcUnavailableError, RpcRejectedError, TypeError, ValueError, KeyError) as error:
             node.failed(error)
             return None
         node.worked()

@@ -144,6 +144,12 @@ class ChainSettings(_Section):
     chain_id: int = Field(default=31337, ge=1)
     deployments_dir: Path = Path("deployments")
     request_timeout_s: float = Field(default=5.0, gt=0, le=60)
+    max_lag_s: float = Field(
+        default=30.0,
+        gt=0,
+        le=3_600,
+        description="a node whose last block is so much older than another's is not used; a few blocks' time",
+    )
     admin: Address | None = Field(default=None, description="owner of the contract after deployment; default: deployer")
     guardian: Address | None = Field(default=None, description="may pause, and nothing else; default: the owner")
     deployer_key: Key | None = None

@@ -50,6 +50,7 @@ async def chain_client(settings: Settings, mode: Mode, url: str | None = None) -
         deployment_record(settings),
         mode,
         timeout_s=settings.chain.request_timeout_s,
+        max_lag_s=settings.chain.max_lag_s,
         fees=fee_policy(settings),
     )
     try:

@@ -69,6 +69,7 @@ def apply(settings: Settings, groups: Sequence[Group], reporters: Mapping[str, M
             deployments_dir=own.deployments_dir,
             timeout_s=120,
             request_timeout_s=own.request_timeout_s,
+            max_lag_s=own.max_lag_s,
             fees=access.fee_policy(settings),
             announce=say,
         )
@@ -77,7 +78,7 @@ def apply(settings: Settings, groups: Sequence[Group], reporters: Mapping[str, M
 
 async def _deployment_plan(settings: Settings, reporters: Mapping[str, Mapping[str, str]]) -> list[str]:
     mode, own = settings.named_mode(), settings.chain
-    rpc = Rpc(own.rpc_urls, timeout_s=own.request_timeout_s)
+    rpc = Rpc(own.rpc_urls, timeout_s=own.request_timeout_s, max_lag_s=own.max_lag_s)
     try:
         if (found := await rpc.quantity("eth_chainId")) != own.chain_id:
             raise ConfigurationError([f"chain.chain_id: {own.chain_id}, and {rpc.url} is chain {found}"])

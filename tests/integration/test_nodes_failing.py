@@ -27,7 +27,8 @@ class Proxy:
     def __init__(self, target: str) -> None:
         self.target = Rpc(target)
         self.asked: list[str] = []
-        self.behind = 0
+        self.behind_s = 0
+        self.ahead_blocks = 0
         self.hangs = False
         self.forks = False
         self.loses_answers = False
@@ -49,8 +50,10 @@ class Proxy:
         except RpcRejectedError as error:
             refusal = {"code": error.rpc_code, "message": error.rpc_message, "data": error.data}
             return web.json_response({"jsonrpc": "2.0", "id": asked["id"], "error": refusal})
-        if method == "eth_blockNumber":
-            result = hex(max(0, int(result, 16) - self.behind))
+        if method == "eth_getBlockByNumber" and params[0] == "latest":
+            number, time_s = int(result["number"], 16), int(result["timestamp"], 16)
+            number = number + self.ahead_blocks if self.ahead_blocks else max(0, number - self.behind_s // 12)
+            result = {**result, "number": hex(number), "timestamp": hex(time_s - self.behind_s)}
         if method == "eth_getBlockByNumber" and self.forks:
             result = {**result, "hash": "0x" + "ee" * 32}
         if method == "eth_sendRawTransaction" and self.loses_answers:
@@ -125,16 +128,40 @@ async def test_a_node_that_comes_back_is_preferred_again(rpc: Rpc, first: Proxy)
 
 async def test_a_node_that_is_behind_takes_no_write(rpc: Rpc, first: Proxy, node: Anvil):
     await node.mine(5)
-    first.behind = 4
+    first.behind_s = 48
     with pytest.raises(RpcRejectedError):
         await rpc.call("eth_sendRawTransaction", "0x00")
     assert "eth_sendRawTransaction" not in first.asked
     assert (rpc.url, rpc.health()[first.url]) == (node.url, "behind")
-    first.behind = 1
+    first.behind_s = 12
     await asyncio.sleep(AGREED_FOR_S)
     with pytest.raises(RpcRejectedError):
         await rpc.call("eth_sendRawTransaction", "0x00")
     assert rpc.url == first.url
+
+
+async def test_how_far_behind_a_node_may_be_is_the_operators_choice(first: Proxy, node: Anvil):
+    await node.mine(5)
+    first.behind_s = 12
+    rpc = Rpc([first.url, node.url], timeout_s=0.5, max_lag_s=2)
+    with pytest.raises(RpcRejectedError):
+        await rpc.call("eth_sendRawTransaction", "0x00")
+    assert rpc.health() == {first.url: "behind", node.url: "up"}
+    await rpc.close()
+
+
+@pytest.mark.parametrize(("blocks", "seconds"), [(10**15, 0), (10**15, 10**9), (1, 10**9)])
+async def test_a_node_that_names_an_absurd_head_does_not_put_the_others_behind(
+    blocks: int, seconds: int, node: Anvil, first: Proxy
+):
+    await node.mine(2)
+    first.ahead_blocks, first.behind_s = blocks, -seconds
+    rpc = Rpc([node.url, first.url], timeout_s=0.5)
+    with pytest.raises(RpcRejectedError):
+        await rpc.call("eth_sendRawTransaction", "0x00")
+    assert rpc.health() == {node.url: "up", first.url: "up"}
+    assert "eth_sendRawTransaction" not in first.asked
+    await rpc.close()
 
 
 async def test_nothing_is_written_while_two_nodes_tell_different_histories(rpc: Rpc, first: Proxy):
