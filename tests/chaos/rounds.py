@@ -14,7 +14,6 @@ from prometheus_client import generate_latest
 
 from aggregator.attempts import AttemptRecord
 from aggregator.service import AggregatorService
-from aggregator.store import SqlAttemptStore
 from broker.memory import MemoryBus
 from contracts import LocalSigner, OracleClient
 from contracts.deploy import deploy
@@ -28,6 +27,7 @@ from simulator import Simulator
 from simulator.faults import parse_faults
 from sources import ChangeTracker, SourcePool, Streams, load_catalogue
 from sources.connection import StreamPolicy
+from tests.support.aggregator import MemoryStore
 from tests.support.fetchers import QUIET, MemoryReportStore
 from tests.support.nodes import node
 from tests.support.wait import until
@@ -198,7 +198,7 @@ async def rounds(folder: Path, group: Group, *, tick_ms: int = 100) -> AsyncIter
             bus=bus,
             chain=client,
             submit_key=RELAYER,
-            store=SqlAttemptStore(f"sqlite+aiosqlite:///{folder / 'attempts.sqlite'}"),
+            store=MemoryStore(),  # a disk that is slow in a moment would fail a round that is about something else
             token="word",
             clock=SystemClock(),
             mode=Mode.TEST,

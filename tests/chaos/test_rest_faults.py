@@ -85,7 +85,7 @@ async def test_a_faulty_venue_ends_as_the_table_says_and_the_round_completes(row
         real.fault(*faulty, **row.fault),
     ):
         seen = await real.round(every)
-    assert seen.record.state is State.ACCEPTED, seen.record
+    assert seen.record.state is State.ACCEPTED, (seen.record.code, seen.record.detail)
     outcomes = seen.outcomes(VICTIM)
     assert set(outcomes) == set(FETCHERS)
     for fetcher, outcome in outcomes.items():
