@@ -214,9 +214,10 @@ def _equivocations(record: dict[str, Any]) -> list[str]:
 def _chain(record: dict[str, Any]) -> str:
     if record["transaction"] is None:
         return f"chain: {_BAD}nothing was submitted[/] ({record['code']}: {escape(record['detail'])})"
+    by = f" [dim]sent by {record['relayer']}[/]" if record.get("relayer") else ""
     return (
         f"chain: round {record['round']} of {record['group']}, block {record['block']}, gas {record['gas_used']}, "
-        f"transaction {record['transaction']}"
+        f"transaction {record['transaction']}{by}"
     )
 
 

@@ -248,6 +248,12 @@ def test_the_silent_and_those_who_refused_are_listed() -> None:
     ]
 
 
+def test_who_sent_the_transaction_is_told() -> None:
+    assert lines(record(relayer=D))[1] == (
+        f"chain: round 7 of majors, block 9, gas 210000, transaction 0x12 sent by {D}"
+    )
+
+
 def test_a_record_of_before_the_silent_were_kept_can_be_explained() -> None:
     old = record()
     del old["silent"]
