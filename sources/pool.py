@@ -78,7 +78,9 @@ class SourcePool:
         declared = {name: catalogue[name].limit if base_urls is None else UNLIMITED for name in wanted}
         declared |= limits or {}
         shares = {name: (shares or {}).get(name, 1) for name in wanted}
-        declared = {name: limit.shared_by(shares[name]) for name, limit in declared.items()}
+        declared = {
+            name: limit if limit is UNLIMITED else limit.shared_by(shares[name]) for name, limit in declared.items()
+        }
         shared: dict[str, RateLimit] = {}
         for name in wanted:
             window = Window(declared[name].weight, declared[name].window_s)
