@@ -1,25 +1,27 @@
-"""Five local sources to one median in one fetcher, beside ccxt's async client on the same mock in the same run."""
+"""Five local sources to one median in one fetcher, beside ccxt's async client and telliot-feeds on the same mock in the
+same run."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from benchmarks import contenders, mock
+from benchmarks import contenders, mock, telliot
 from benchmarks.contenders import TASKS, Ask, Task
 from benchmarks.figures import CannotMeasureError, Figures, figures, machine, ms, table
+from benchmarks.telliot import Take
 
 ROUNDS = 7
 ITERATIONS = 300
 WARM_UP = 50
 PACKAGES = ("uvloop", "httpx", "httpx-aiohttp", "aiohttp", "ccxt")
 
-OURS = "fairmark"
+OURS, TELLIOT = "fairmark", "telliot-feeds"
 CONTENDERS = {
     OURS: contenders.fairmark,
     "ccxt": contenders.ccxt,
@@ -41,51 +43,65 @@ class Series:
 
 
 def measure(
-    *, rounds: int = ROUNDS, iterations: int = ITERATIONS, with_ccxt: bool = True
+    *, rounds: int = ROUNDS, iterations: int = ITERATIONS, without: Collection[str] = ()
 ) -> dict[str, dict[str, Series]]:
     """By task and contender. Each round gives every contender its turn, the order turning by one from round to round.
 
-    Raises `CannotMeasureError` where ccxt is wanted and missing, `AssertionError` where two medians differ.
+    without: contenders that are not to be measured. telliot-feeds takes part in the first task only: it cannot convert.
+    Raises `CannotMeasureError` where one is missing that is, `AssertionError` where two medians differ.
     """
-    names = [name for name in CONTENDERS if with_ccxt or name != "ccxt"]
+    names = [name for name in (*CONTENDERS, TELLIOT) if name not in without]
     with mock.running() as url, asyncio.Runner(loop_factory=mock.new_event_loop) as runner:
         return {task.name: runner.run(_measure(task, url, names, rounds, iterations)) for task in TASKS}
 
 
 async def _measure(task: Task, url: str, names: Sequence[str], rounds: int, iterations: int) -> dict[str, Series]:
     async with AsyncExitStack() as stack:
-        asks: dict[str, Ask] = {name: await stack.enter_async_context(CONTENDERS[name](task, url)) for name in names}
-        series = {name: Series(await ask()) for name, ask in asks.items()}
+        takes: dict[str, Take] = {}
+        for name in names:
+            if name in CONTENDERS:
+                takes[name] = _timing(await stack.enter_async_context(CONTENDERS[name](task, url)))
+            elif task is TASKS[0]:
+                takes[name] = await stack.enter_async_context(telliot.telliot([(each, url) for each in mock.SOURCES]))
+        series = {name: Series((await take(1))[0]) for name, take in takes.items()}
         found = {each.answer for each in series.values()}
         assert len(found) == 1, f"{task.name}: { ({name: each.answer for name, each in series.items()}) }"
-        for ask in asks.values():
-            await _timed(ask, min(WARM_UP, iterations))
+        for take in takes.values():
+            await take(min(WARM_UP, iterations))
+        order = list(takes)
         for turn in range(rounds):
-            first = turn % len(names)
-            for name in (*names[first:], *names[:first]):
-                series[name].rounds.append(await _timed(asks[name], iterations))
+            first = turn % len(order)
+            for name in (*order[first:], *order[:first]):
+                _, seconds = await takes[name](iterations)
+                series[name].rounds.append(seconds)
         return series
 
 
-async def _timed(ask: Ask, iterations: int) -> list[float]:
-    samples = []
-    for _ in range(iterations):
-        started = time.perf_counter()
-        await ask()
-        samples.append(time.perf_counter() - started)
-    return samples
+def _timing(ask: Ask) -> Take:
+    async def take(medians: int) -> tuple[Decimal, list[float]]:
+        answer, seconds = Decimal(0), []
+        for _ in range(medians):
+            started = time.perf_counter()
+            answer = await ask()
+            seconds.append(time.perf_counter() - started)
+        return answer, seconds
+
+    return take
 
 
 def run(*, rounds: int | None = None) -> tuple[str, dict[str, Any]]:
-    """Measure; the report as Markdown, and the figures. Without ccxt, where that is not installed, and says so."""
+    """Measure; the report as Markdown, and the figures. Without who is not installed, and says so."""
     line = machine(*PACKAGES)
     rounds = rounds or ROUNDS
     text = [line, f"{rounds} rounds of {ITERATIONS} medians each, contenders in turn."]
-    try:
-        contenders.ccxt_module()
-    except CannotMeasureError as error:
-        text.append(str(error))
-    results = measure(rounds=rounds, with_ccxt=len(text) == 2)
+    missing = []
+    for name, find in (("ccxt", contenders.ccxt_module), (TELLIOT, telliot.find)):
+        try:
+            find()
+        except CannotMeasureError as error:
+            missing.append(name)
+            text.append(str(error))
+    results = measure(rounds=rounds, without=missing)
     shown: dict[str, Any] = {"machine": line, "rounds": rounds, "iterations": ITERATIONS, "tasks": {}}
     for task, series in results.items():
         whole = {name: figures(each.samples) for name, each in series.items()}

@@ -31,6 +31,12 @@ LAST: dict[str, tuple[Decimal, Decimal]] = {  # BTC/USD or BTC/USDT, and USDT/US
 }
 PAIRS = (Pair("BTC/USDT"), Pair("BTC/USD"), Pair("USDT/USD"))
 REWRITE_S = 10.0
+TELLIOTS: Mapping[bytes, bytes | None] = {
+    b"/api/v1/klines?symbol=BTCUSDT&interval=1d&limit=1": None,
+    b"/products/btc-usdt/ticker": b"/products/BTC-USDT/ticker",
+    b"/0/public/Ticker?pair=XBTUSD": b"/0/public/Ticker?pair=XXBTZUSD",
+}
+"""What telliot-feeds asks for otherwise than we do, and which of our answers it gets; None: one of its own."""
 
 _NOT_FOUND = b"HTTP/1.1 404 Not Found\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
 
@@ -54,7 +60,15 @@ def answers(catalogue: Mapping[str, SourceEntry], now_ms: int) -> dict[bytes, by
             body = VENUES[source].render(market)
             head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
             made[entry.request_path(pair).encode()] = head.encode() + body
-    return made
+    klines = klines_answer(last_price("binance", "BTC/USDT"))
+    return made | {telliots: klines if ours is None else made[ours] for telliots, ours in TELLIOTS.items()}
+
+
+def klines_answer(last: Decimal) -> bytes:
+    """Binance's candles, as telliot-feeds reads them: the close of the last one."""
+    body = f'[[0,"1","1","1","{last}","0",0,"0",0,"0","0","0"]]'
+    head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    return (head + body).encode()
 
 
 class _Connection(asyncio.Protocol):

@@ -12,8 +12,9 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from benchmarks.figures import figures, machine, ms, table
-from benchmarks.mock import new_event_loop
+from benchmarks.figures import CannotMeasureError, figures, machine, ms, table
+from benchmarks.mock import klines_answer, new_event_loop
+from benchmarks.telliot import find, telliot
 from core.clock import SystemClock
 from core.currency import ConversionGraph
 from core.logs import get_logger
@@ -29,6 +30,8 @@ BUDGET_S = 0.65
 """A fetcher's own time of the 800 ms that a round has."""
 MEDIANS = 60
 WARM_UP = 20
+TELLIOT_MEDIANS = 5
+"""Medians of telliot-feeds: one with a hung source takes five seconds."""
 PAIR = Pair("BTC/USDT")
 
 
@@ -66,6 +69,9 @@ async def _venues(hung: set[str], delay_s: float) -> AsyncIterator[str]:
             market = Market(
                 PAIR, entry.symbol(PAIR), Decimal(71_250), Decimal(71_249), Decimal(71_251), SystemClock().now_ms()
             )
+            if b"/klines" in data:
+                loop.call_later(delay_s, self.transport.write, klines_answer(market.last))
+                return
             body = VENUES["binance"].render(market)
             head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
             loop.call_later(delay_s, self.transport.write, head.encode() + body)
@@ -110,15 +116,41 @@ async def measure(
     return took, alone
 
 
+async def measure_telliot(task: Task, *, medians: int = TELLIOT_MEDIANS) -> list[float]:
+    """Seconds for each median of telliot-feeds, of the same sources. Raises `CannotMeasureError`."""
+    names = [f"s{number:02d}" for number in range(task.sources)]
+    async with (
+        _venues(set(names[: task.hung]), DELAY_S) as url,
+        telliot([("binance", f"{url}/{name}") for name in names]) as take,
+    ):
+        _, seconds = await take(medians)
+        return seconds
+
+
 def run(*, rounds: int | None = None) -> tuple[str, dict[str, Any]]:
     """Measure; the report as Markdown, and the figures."""
     line = machine("uvloop", "httpx-aiohttp", "aiohttp")
     shown: dict[str, Any] = {"machine": line}
     rows = []
+    beside, told = "telliot-feeds, p50 ms", ""
+    try:
+        find()
+    except CannotMeasureError as error:
+        beside, told = "", f"\n\n{error}"
     for task in TASKS:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             took, alone = map(figures, runner.run(measure(task, medians=rounds or MEDIANS)))
-        shown[task.name] = {"median": took, "one healthy source": alone}
-        rows.append((task.name, ms(took.p50), ms(took.p99), ms(alone.p50), f"{took.p50 / alone.p50:.2f}", task.target))
-    head = ("", "p50 ms", "p99 ms", "one healthy source alone, p50 ms", "÷ that", "target")
-    return f"{line}\n\n{table(head, rows)}", shown
+            other = figures(runner.run(measure_telliot(task))) if beside else None
+        shown[task.name] = {"median": took, "one healthy source": alone, "telliot-feeds": other}
+        row = [task.name, ms(took.p50), ms(took.p99), ms(alone.p50), f"{took.p50 / alone.p50:.2f}", task.target]
+        rows.append([*row, ms(other.p50)] if other else row)
+    head = [
+        "",
+        "p50 ms",
+        "p99 ms",
+        "one healthy source alone, p50 ms",
+        "÷ that",
+        "target",
+        *([beside] if beside else []),
+    ]
+    return f"{line}{told}\n\n{table(head, rows)}", shown
