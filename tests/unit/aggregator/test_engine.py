@@ -100,7 +100,7 @@ async def world(
     change(reporters)
     store = store or MemoryStore()
     ops = Ops("aggregator", Mode.TEST)
-    plain = {"deadline_ms": 300, "grace_ms": 30, "heartbeats": False, "min_interval_ms": 0}
+    plain = {"deadline_ms": 1_000, "grace_ms": 30, "heartbeats": False, "min_interval_ms": 0}
     service = AggregatorService(
         settings=AggregatorSettings(**{**plain, **settings}),  # type: ignore[arg-type]
         name="aggregator",
@@ -173,7 +173,7 @@ async def test_one_dead_fetcher_costs_a_grace_and_one_liar_costs_nothing() -> No
         assert record.state is State.ACCEPTED
         assert record.answers[BTC].price == Decimal(60_000)
         assert record.answers[ETH].price == Decimal(3_000)
-        assert record.timings_ms["total"] < 300
+        assert record.timings_ms["total"] < 1_000
         assert record.silent == (SIGNERS[0].address.lower(),)
         liar = next(one for one in record.reports if one.fetcher == "fetcher-1")
         assert liar.warnings == {BTC: "outlier", ETH: "outlier"}
@@ -191,7 +191,7 @@ async def test_below_quorum_nothing_is_submitted_and_the_refusals_are_recorded()
         assert record.silent == (SIGNERS[0].address.lower(),)  # and not SIGNERS[1], who refused
         assert [(one.fetcher, one.code) for one in record.refusals] == [("fetcher-1", "no_prices")]
         assert w.chain.submitted == []
-        assert 300 <= record.timings_ms["total"] < 400
+        assert record.timings_ms["total"] >= 1_000
 
 
 async def test_a_feed_that_too_few_report_is_left_alone() -> None:
@@ -366,9 +366,9 @@ async def test_stopping_ends_a_queued_attempt_too() -> None:
 
 
 async def test_the_heartbeat_backs_off_while_it_fails_and_recovers() -> None:
-    async with world(deadline_ms=3_000) as w:  # the service's own heart is still: this one beats when it is told
+    async with world() as w:  # the service's own heart is still: this one beats when it is told
         engine, desk = w.service.engines["majors"], w.service.desks["majors"]
-        beat = Heartbeat(engine, desk, SystemClock(), 3_000, random.random, get_logger("aggregator", Mode.TEST))
+        beat = Heartbeat(engine, desk, SystemClock(), 1_000, random.random, get_logger("aggregator", Mode.TEST))
         assert await beat.beat() == 0
         assert w.chain.round == 1
         assert 0 < await beat.beat() <= 5_000
@@ -462,10 +462,13 @@ async def test_five_hundred_requests_at_once_make_one_attempt() -> None:
 
 
 async def test_requests_too_late_for_the_open_attempt_share_the_next_one() -> None:
-    async with world(lambda reporters: [setattr(r, "delay_s", 1.2) for r in reporters], deadline_ms=2_000) as w:  # type: ignore[func-returns-value]
+    async with world(lambda reporters: [r.free.clear() for r in reporters], deadline_ms=10_000) as w:  # type: ignore[func-returns-value]
         first = asyncio.create_task(w.attempt())
         await asyncio.sleep(1.05)
         second, third = asyncio.create_task(w.attempt()), asyncio.create_task(w.attempt())
+        await asyncio.sleep(0.01)
+        for reporter in w.reporters:
+            reporter.free.set()
         records = await asyncio.gather(first, second, third)
         assert records[1].id == records[2].id != records[0].id
         assert [record.round for record in records] == [1, 2, 2]
