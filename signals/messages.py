@@ -25,7 +25,8 @@ MAX_BYTES = 16_384
 MAX_DEPENDS = 64
 MAX_DETAIL = 500
 
-Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
+NAME = r"^[a-z][a-z0-9-]{0,30}$"
+Name = Annotated[str, Meta(pattern=NAME)]
 Word = Annotated[str, Meta(max_length=128)]
 Millis = Annotated[int, Meta(ge=0, le=2**48)]
 
@@ -68,12 +69,14 @@ class Production(Struct, frozen=True, kw_only=True, tag="production/1", forbid_u
 
 
 class Leave(Struct, frozen=True, kw_only=True, tag="leave/1", forbid_unknown_fields=True):
-    """A reporter leaves: it counts no more."""
+    """A reporter's process ends on purpose: the reporter counts no more, unless another instance of it has registered
+    since."""
 
     to: Name
     feed: Name
     name: Name
     at_ms: Millis
+    instance: Word
 
 
 Message = Registration | Production | Leave

@@ -17,6 +17,7 @@ from core.reporting import Schedule, Trouble
 from signals.client import TraderClient
 from signals.errors import (
     AlreadyProducedError,
+    DeregisteredError,
     MessageRefusedError,
     SignalError,
     TraderUnavailableError,
@@ -78,6 +79,7 @@ class Producer:
         self._log = logger
         self._said_ms = 0
         self._registered: tuple[str, ...] | None = None  # with which dependencies
+        self._known = False  # it has been registered
         self.last: Made | None = None
         self.refused: str | None = "not registered yet"
 
@@ -103,11 +105,17 @@ class Producer:
             try:
                 if self._registered != made.depends:
                     await self._client.send(self._registration(made.depends))
-                    self._registered = made.depends
+                    self._registered, self._known = made.depends, True
                     self._log.info("registered", feed=self._feed, trader=self._client.url)
                 await self._client.send(self._production(slot, made))
             except UnknownReporterError as error:
                 self._registered, self.refused = None, str(error)  # the trader has lost its register
+            except DeregisteredError as error:
+                again, self._registered = self._registered is not None, None
+                if again:
+                    continue  # another instance of it may have left: then it is registered again
+                self._refuse(error)
+                return
             except AlreadyProducedError:
                 self.refused = None  # it had arrived; its acknowledgement had not
                 return
@@ -129,11 +137,19 @@ class Producer:
 
     async def _leave(self) -> None:
         """Deregister, where the trader can be told so in time."""
-        if self._registered is None:
+        if not self._known:
             return
         try:
             async with asyncio.timeout(LEAVE_S):
-                await self._client.send(Leave(to=self._to, feed=self._feed, name=self._name, at_ms=self._next_ms()))
+                await self._client.send(
+                    Leave(
+                        to=self._to,
+                        feed=self._feed,
+                        name=self._name,
+                        at_ms=self._next_ms(),
+                        instance=self._instance,
+                    )
+                )
             self._log.info("left", feed=self._feed)
         except (SignalError, TimeoutError) as error:
             self._log.warning("not_deregistered", feed=self._feed, error=str(error) or "no answer in time")

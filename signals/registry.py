@@ -33,6 +33,8 @@ MAX_REPORTERS = 64
 """Of one feed, those that left included."""
 MAX_SKEW_MS = 30_000
 """A message is not older than this by our clock, nor further ahead."""
+INSTANCES = 8
+"""So many instances of a reporter are known again, beside the last."""
 
 
 MAX_AHEAD_MS = 1_000
@@ -53,7 +55,8 @@ class SignalFeed(Struct, frozen=True, kw_only=True):
 
 class Registered(Struct, frozen=True, kw_only=True):
     """A reporter of one feed. address: lower-case. said_ms: the time of its last message, by its own clock. value: of
-    its last production."""
+    its last production. instance: the last that registered; earlier: those before it, the latest last. barred: those
+    that had when it was taken off: none of them registers it again by itself."""
 
     feed: str
     name: str
@@ -63,6 +66,8 @@ class Registered(Struct, frozen=True, kw_only=True):
     said_ms: int
     seen: Seen
     value: Decimal | None = None
+    earlier: tuple[str, ...] = ()
+    barred: tuple[str, ...] = ()
 
 
 class Registry:
@@ -126,15 +131,17 @@ class Registry:
                 case Production():
                     changed = self._produced(feed, message, signer, now)
                 case Leave():
-                    one = self._own(message, signer)
-                    changed = replace(one, seen=_left(one.seen, now), said_ms=message.at_ms)
+                    changed = replace(self._own(message, signer), said_ms=message.at_ms)
+                    if message.instance == changed.instance:  # else another one has taken its place before it ended
+                        changed = replace(changed, seen=_left(changed.seen, now), barred=(message.instance,))
             return await self._keep(changed)
 
     async def deregister(self, feed: str, name: str) -> Registered:
         """By hand: the reporter counts no more, whatever it sends, until it is started or registered again."""
         async with self._changing:
             one = self.get(feed, name)
-            return await self._keep(replace(one, seen=_left(one.seen, self._clock.now_ms())))
+            barred = (*one.earlier, one.instance)
+            return await self._keep(replace(one, seen=_left(one.seen, self._clock.now_ms()), barred=barred))
 
     async def register(self, feed: str, name: str) -> Registered:
         """By hand: one that was taken off counts again."""
@@ -158,7 +165,7 @@ class Registry:
             seen = Seen(registered_ms=now)
         else:
             self._own(message, signer)
-            if known.seen.deregistered_ms is not None and known.instance == message.instance:
+            if known.seen.deregistered_ms is not None and message.instance in known.barred:
                 raise DeregisteredError(f"{message.name} was taken off {feed.name}: an operator can register it again")
             # one that comes back without having left is in trouble until it produces: else a crash loop would hide it
             seen = known.seen if known.seen.deregistered_ms is None else Seen(registered_ms=now)
@@ -171,6 +178,7 @@ class Registry:
             said_ms=message.at_ms,
             seen=seen,
             value=None if known is None or seen is not known.seen else known.value,
+            earlier=() if known is None else _earlier(known, message.instance),
         )
 
     def _produced(self, feed: SignalFeed, message: Production, signer: str, now: int) -> Registered:
@@ -217,6 +225,10 @@ def _check_times(feed: SignalFeed, message: Production, now: int) -> None:
         raise MismatchedError(f"{slot} is not the slot: that is {feed.schedule.slot(now)}; check both clocks")
     if message.data_ms is not None and message.data_ms > now + MAX_AHEAD_MS:
         raise MismatchedError(f"the data is of {message.data_ms}, it is {now}: check both clocks")
+
+
+def _earlier(known: Registered, instance: str) -> tuple[str, ...]:
+    return tuple(one for one in (*known.earlier, known.instance) if one != instance)[-INSTANCES:]
 
 
 def _left(seen: Seen, now_ms: int) -> Seen:

@@ -145,4 +145,4 @@ class Speaker:
         return await self.send(self.production(value, trouble, **changes))
 
     async def leave(self) -> httpx.Response:
-        return await self.send(Leave(**self.envelope()))
+        return await self.send(Leave(**self.envelope(), instance=self.instance))

@@ -167,6 +167,27 @@ async def test_a_crash_says_nothing_and_a_new_start_returns() -> None:
     await ended(again)
 
 
+async def test_an_instance_that_ends_takes_no_other_off() -> None:
+    """As in a rolling update: the new one runs before the old one is stopped; or the new one is given up."""
+    desk = live_desk()
+    old = asyncio.create_task(producer(Line(desk), half, instance="old").run())
+    await until(lambda: has(desk, "running"))
+    line = Line(desk)
+    one = producer(line, half, instance="new")
+    new = asyncio.create_task(one.run())
+    await until(lambda: "taken" in line.codes)
+    await ended(old)
+    assert not has(desk, "deregistered")
+    await until(lambda: has(desk, "running") and line.codes[-2:] == ["taken", "taken"])
+
+    given_up = asyncio.create_task(producer(other := Line(desk), half, instance="newer").run())
+    await until(lambda: "taken" in other.codes)
+    await ended(given_up)
+    await until(lambda: has(desk, "running") and one.refused is None)
+    await ended(new)
+    assert has(desk, "deregistered")
+
+
 async def test_a_circle_ends_it() -> None:
     async def circular(slot: int) -> Made:
         return Made(depends=("trader/decision",), value=Decimal(0), data_ms=slot)

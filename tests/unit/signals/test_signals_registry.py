@@ -105,3 +105,23 @@ async def test_who_is_taken_off_by_hand_stays_off_until_registered_by_hand_or_st
     assert await refused(await alpha.register()) == (409, "reporter_deregistered")
     assert (await desk.by_hand("register", "alpha")).json()["state"] == "waiting"
     assert (await alpha.produce("0.5")).json()["state"] == "running"
+
+
+async def test_whoever_is_taken_off_by_hand_is_put_back_by_none_of_its_instances(alpha: Speaker) -> None:
+    assert (await alpha.register(instance="second")).status_code == 200
+    assert (await alpha.desk.by_hand("deregister", "alpha")).json()["state"] == "deregistered"
+    for instance in ("first", "second"):
+        assert await refused(await alpha.register(instance=instance)) == (409, "reporter_deregistered")
+    assert (await alpha.register(instance="third")).json()["state"] == "waiting"
+
+
+async def test_an_instance_leaves_for_itself_alone(alpha: Speaker) -> None:
+    assert (await alpha.produce("0.5")).status_code == 200
+    alpha.instance = "second"
+    await alpha.register()
+    alpha.instance = "first"
+    assert (await alpha.leave()).json()["state"] == "running"
+    alpha.instance = "second"
+    assert (await alpha.leave()).json()["state"] == "deregistered"
+    assert await refused(await alpha.register()) == (409, "reporter_deregistered")
+    assert (await alpha.register(instance="first")).json()["state"] == "waiting"
