@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Mapping, Sequence
 
 import httpx
@@ -19,6 +20,7 @@ from signals.client import TraderClient
 from signals.decisions import Decisions
 from signals.errors import FeedsInErrorError
 from signals.generator import Generator
+from signals.messages import NAME
 from signals.producer import Made, Producer
 from signals.registry import SignalFeed
 from signals.rpc import SignalClient, signal_url
@@ -83,13 +85,9 @@ async def run_strategy(
     group = settings.group_of(feed)
     if group is not None and trader_url is not None:
         raise StartError(f"--trader: {feed} is on chain in group {group}: its strategies answer the aggregator's jobs")
+    check_strategy(name, signals, policy)
     ops = Ops(name, settings.mode, clock)
     schedule = Schedule(own.period_ms)
-    for address in signals:
-        try:
-            signal_url(address)
-        except ValueError as error:
-            raise StartError(f"--signals: {error}") from None
 
     # one pool each: a trader that hangs must not keep connections from the signals. None is kept open: a server that
     # closes an idle one just as a period begins would look dead
@@ -142,6 +140,25 @@ async def run_strategy(
             logger.info("strategy_ready", address=signer.address, signals=list(signals), port=listening)
             ops.set_ready()
             await producer.run()
+
+
+def check_strategy(name: str, signals: Sequence[str], policy: FeedRule) -> None:
+    """Raises `StartError` for what no trader would take, or could never make a decision."""
+    if re.fullmatch(NAME, name) is None:
+        raise StartError(f"--name: {name!r} is no reporter's name: a small letter, then at most 30 of a-z, 0-9 and -")
+    if not signals:
+        raise StartError("--signals: name one at the least, as host:port")
+    urls: set[str] = set()
+    for address in signals:
+        try:
+            url = signal_url(address)
+        except ValueError as error:
+            raise StartError(f"--signals: {error}") from None
+        if url in urls:
+            raise StartError(f"--signals: {address} is named twice: it would count twice")
+        urls.add(url)
+    if policy.needed > len(signals):
+        raise StartError(f"--needed: {policy.needed} of {len(signals)} signals can never be well")
 
 
 def _watch(ops: Ops, producer: Producer) -> None:
