@@ -172,15 +172,23 @@ class MarketService:
         await asyncio.gather(*(mirror.load() for mirror in mirrors))  # of both modes: the other may be switched to
         keeping = asyncio.create_task(self.keeper.run(), name="market:minutes")
         copying = [asyncio.create_task(mirror.run(), name="market:redis") for mirror in mirrors]
+        forgetting = asyncio.create_task(self._forget(), name="market:forget")
         try:
             self._intake.start()
             self._ops.set_ready()
             self.log.info("market_ready", sources=sorted(self._intake.queues), symbols=sorted(self.settings.symbols))
-            await self._until_one_fails([keeping, *copying])
+            await self._until_one_fails([keeping, forgetting, *copying])
         finally:
             self._ops.set_not_ready("stopping")
-            await _end([keeping])
+            await _end([keeping, forgetting])
             await self._close(copying)
+
+    async def _forget(self) -> None:
+        """Old ticks go as new ones come; to the window of the mode that is off none do."""
+        while True:
+            await asyncio.sleep(1.0)
+            for side in self._sides.values():
+                side.memory.take((), self.clock.now_ms())
 
     @staticmethod
     async def _until_one_fails(tasks: list[asyncio.Task[None]]) -> None:

@@ -237,6 +237,18 @@ async def test_a_change_of_mode_drains_what_is_in_flight_and_mixes_nothing(
     assert rows == {("test", in_flight), ("live", 1)}
 
 
+async def test_the_window_of_the_mode_that_is_off_forgets_too(senders: dict[str, Sender], tmp_path: Path) -> None:
+    clock = FixedClock(NOW)
+    async with running(settings_for(senders), tmp_path, clock=clock) as market:
+        await senders["exchange1"].send(line("BTCUSDT", 1, NOW) * 9)
+        await market.arrived(9)
+        await market.switch("live")
+        window = market.service._sides[Mode.TEST].memory
+        assert window.held == 9
+        clock.advance(302_000)
+        await until(lambda: window.held == 0, "the old ticks to go")
+
+
 async def test_the_mode_is_for_who_has_the_token(senders: dict[str, Sender], tmp_path: Path) -> None:
     async with running(settings_for(senders), tmp_path) as market:
         assert (await market.client.post("/mode/live")).status_code == 401

@@ -75,6 +75,9 @@ class Copy(RedisWindow):
     async def begin(self) -> None:
         self._call()
 
+    async def confirm(self) -> None:
+        self._call()
+
     async def ping(self) -> str:
         self._call()
         return "answers"
