@@ -275,9 +275,12 @@ class SourceEntry(_Table):
 
     def symbol(self, pair: str) -> str:
         """How this source writes `pair`. Raises `UnsupportedPairError`."""
-        if not self.serves(pair):
-            raise UnsupportedPairError(f"{self.name} does not serve {pair}")
-        return self._symbol(Pair(pair))
+        written = self._written.get(pair)
+        if written is None:
+            if not self.serves(pair):
+                raise UnsupportedPairError(f"{self.name} does not serve {pair}")
+            written = self._written[pair] = self._symbol(Pair(pair))
+        return written
 
     def request_path(self, pair: str) -> str:
         """Path and query that ask for `pair`, to stand behind the base URL. Raises `UnsupportedPairError`."""
@@ -286,7 +289,8 @@ class SourceEntry(_Table):
 
     def expressions(self, pair: str) -> Expressions:
         """The compiled paths into the body of `pair`. Raises `UnsupportedPairError`."""
-        self.symbol(pair)
+        if not self.serves(pair):
+            raise UnsupportedPairError(f"{self.name} does not serve {pair}")
         return self._compiled[pair]
 
     def batch_path(self, pairs: Iterable[str]) -> str:
@@ -317,6 +321,11 @@ class SourceEntry(_Table):
         if self.batch is None:
             raise UnsupportedPairError(f"{self.name} answers for no more than one pair at once")
         return self.batch
+
+    @cached_property
+    def _written(self) -> dict[str, str]:
+        """How this source writes the pairs that it was asked for so far: every body is checked against it."""
+        return {}
 
     @cached_property
     def _compiled_batch(self) -> dict[str, Expressions]:
