@@ -203,6 +203,27 @@ class Attempt(BaseModel):
     transaction: str | None = None
 
 
+class AttemptSummary(BaseModel):
+    """An attempt in short, as the aggregator tells it: `GET /v1/attempts/{id}` has the whole."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: str
+    group: str
+    mode: Mode
+    cause: str = Field(description="what started it: a request, a heartbeat, a deviation")
+    state: str = Field(description="`accepted` and `failed` are its ends")
+    code: str | None = Field(description="why it failed")
+    detail: str
+    moment: int = Field(description="milliseconds since the Unix epoch, as the other times")
+    started_ms: int
+    ended_ms: int | None = Field(description="null while it runs")
+    round: int | None = Field(description="where it was accepted")
+    transaction: str | None
+    answers: dict[str, str] = Field(description="by pair")
+    feeds_without_answer: dict[str, str] = Field(description="by pair, why")
+
+
 class ReporterRoot(BaseModel):
     """A reporter's evidence root in a round."""
 

@@ -70,6 +70,10 @@ class Aggregator(Protocol):
         """An attempt's record as JSON. Raises `RecordNotFoundError`."""
         ...
 
+    async def attempts(self, group: str, limit: int) -> bytes:
+        """A group's newest attempts in short, the newest first, as JSON. Raises `RecordNotFoundError`."""
+        ...
+
     async def round(self, group: str, number: int) -> bytes:
         """The record of the attempt that brought a round, as JSON. Raises `RecordNotFoundError`."""
         ...
@@ -137,6 +141,9 @@ class HttpAggregator:
 
     async def attempt(self, attempt_id: str) -> bytes:
         return await self._record(f"/v1/attempts/{attempt_id}")
+
+    async def attempts(self, group: str, limit: int) -> bytes:
+        return await self._record(f"/v1/groups/{group}/attempts?limit={limit}")
 
     async def round(self, group: str, number: int) -> bytes:
         return await self._record(f"/v1/groups/{group}/rounds/{number}")

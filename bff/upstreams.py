@@ -45,6 +45,9 @@ class AnyAggregator:
     async def attempt(self, attempt_id: str) -> bytes:
         return await self._first(lambda one: one.attempt(attempt_id))
 
+    async def attempts(self, group: str, limit: int) -> bytes:
+        return await self._first(lambda one: one.attempts(group, limit))
+
     async def round(self, group: str, number: int) -> bytes:
         return await self._first(lambda one: one.round(group, number))
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Query, Response
 
 from bff import refusals
 from bff.catalogue import Catalogue
-from bff.documents import Attempt, Equivocation, Evidence, Update
+from bff.documents import Attempt, AttemptSummary, Equivocation, Evidence, Update
 from bff.errors import AggregatorUnavailableError, RecordNotFoundError
 from bff.routes.answers import JSON, NO_CACHE, NO_STORE
 from bff.upstream import Aggregator
@@ -20,6 +20,8 @@ FeedSlug = Annotated[
     str,
     Query(pattern=r"^[A-Za-z0-9]{2,10}-[A-Za-z0-9]{2,10}$", description="a feed, or a rate", examples=["BTC-USD"]),
 ]
+MAX_LISTED = 50
+"""Attempts in one list: the aggregator reads each one's whole record for it, and anybody may ask here."""
 RoundNumber = Annotated[int, Path(ge=1, le=2**63 - 1, description="a round's number in the contract")]
 
 
@@ -103,8 +105,34 @@ def attempts_router(catalogue: Catalogue, aggregator: Aggregator) -> APIRouter:
             raise _unavailable(error) from error
         return Response(body, media_type=JSON, headers=NO_STORE)
 
+    _add_latest(router, catalogue, aggregator)
     _add_equivocations(router, aggregator)
     return router
+
+
+def _add_latest(router: APIRouter, catalogue: Catalogue, aggregator: Aggregator) -> None:
+    @router.get(
+        "/v1/groups/{group}/attempts",
+        response_model=list[AttemptSummary],
+        responses=problem_responses(404, 422, 503),
+        summary="The newest attempts of a group, failed ones too, in short",
+    )
+    async def attempts(
+        group: GroupName,
+        limit: Annotated[int, Query(ge=1, le=MAX_LISTED, description="how many; the newest first")] = 20,
+    ) -> Response:
+        """Ids, states and why they failed, also of those that still run: an id is all that
+        `GET /v1/attempts/{id}` needs."""
+        name = group.lower()
+        if name not in catalogue.groups:
+            raise refusals.unknown_group(group, list(catalogue.groups))
+        try:
+            body = await aggregator.attempts(name, limit)
+        except RecordNotFoundError as error:
+            raise Problem(404, "unknown_group", "No such group", str(error)) from None
+        except AggregatorUnavailableError as error:
+            raise _unavailable(error) from error
+        return Response(body, media_type=JSON, headers=NO_CACHE)
 
 
 def _add_equivocations(router: APIRouter, aggregator: Aggregator) -> None:

@@ -110,6 +110,9 @@ def test_the_price_is_the_median_of_what_was_served_on_chain_and_in_the_bff(syst
     assert everything["BTC/USD"]["price"] == price["price"]
     by_round = system.get(f"/v1/groups/majors/rounds/{price['round']}").json()
     assert by_round["id"] == price["attempt"]
+    listed = system.get("/v1/groups/majors/attempts?limit=50").json()
+    assert price["attempt"] in [each["id"] for each in listed]
+    assert [each["started_ms"] for each in listed] == sorted((each["started_ms"] for each in listed), reverse=True)
     assert all(len(report["signed"]["signature"]) == 130 for report in by_round["reports"])
 
 

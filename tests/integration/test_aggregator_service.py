@@ -156,6 +156,9 @@ async def test_a_refresh_moves_the_contract_to_the_median_and_its_record_shows_h
         again = await w.refresh()
         assert again["round"] == 2
         assert (await w.http.get("/v1/groups/majors/rounds/1")).json()["id"] == answer["id"]
+        for limit, ids in ((2, [again["id"], answer["id"]]), (1, [again["id"]])):
+            newest = (await w.http.get(f"/v1/groups/majors/attempts?limit={limit}")).json()
+            assert [each["id"] for each in newest] == ids
 
 
 @pytest.mark.parametrize(("chain", "bus"), KINDS[:2])

@@ -8,7 +8,7 @@ import time
 import httpx
 import pytest
 
-from bff.documents import Attempt, Evidence, Feeds, Price, Prices, RefreshedPrice, Update
+from bff.documents import Attempt, AttemptSummary, Evidence, Feeds, Price, Prices, RefreshedPrice, Update
 from tests.support.bff import (
     ATTEMPT,
     BTC,
@@ -459,6 +459,13 @@ PROOFS = (
 )
 
 
+FAILED = (
+    f'{{"id":"{ATTEMPT}","group":"majors","mode":"test","cause":"request","state":"failed","code":"no_quorum",'
+    '"detail":"2 of 3 reports","moment":1,"started_ms":2,"ended_ms":3,"round":null,"transaction":null,"block":null,'
+    '"answers":{"BTC/USD":"1.10"},"confidence":{},"feeds_without_answer":{"ETH/USD":"no_reports"},"total_ms":1.5}'
+)
+
+
 class TestEvidence:
     RECORD = (
         '{"id":"0193f6a0c1b74e0f9d3c5a7b1e2d4f60","group":"majors","moment":1,"mode":"test",'
@@ -481,6 +488,7 @@ class TestEvidence:
             ("/v1/groups/majors/rounds/9", "unknown_round"),
             ("/v1/groups/majors/rounds/9/evidence?feed=BTC-USD", "unknown_round"),
             ("/v1/groups/majors/update", "no_update"),
+            ("/v1/groups/majors/attempts", "unknown_group"),
         ],
     )
     async def test_a_record_that_is_not_kept(self, path, code):
@@ -488,6 +496,17 @@ class TestEvidence:
             response = await house.client.get(path)
         body = problem_document(response)
         assert (response.status_code, body["code"], body["detail"]) == (404, code, "no such record is kept")
+
+    async def test_a_groups_newest_attempts_pass_byte_for_byte(self):
+        body = f"[{FAILED}]".encode()
+        house_with = FakeAggregator(records={"/v1/groups/majors/attempts": httpx.Response(200, content=body)})
+        async with bff_house(aggregator=house_with) as house:
+            response = await house.client.get("/v1/groups/Majors/attempts?limit=3")
+            unasked = await house.client.get("/v1/groups/majors/attempts")
+        assert (response.status_code, response.content) == (200, body)
+        assert response.headers["cache-control"] == unasked.headers["cache-control"] == "no-cache"
+        assert [request.url.params["limit"] for request in house_with.asked[-2:]] == ["3", "20"]
+        AttemptSummary.model_validate_json(FAILED)
 
     async def test_proofs_of_equivocation_pass_byte_for_byte(self):
         body = b'[{"signer":"0xaa","first":{},"second":{}}]'
@@ -518,18 +537,26 @@ class TestEvidence:
         Update.model_validate_json(response.content)
 
     @pytest.mark.parametrize(
-        "path", [f"/v1/attempts/{ATTEMPT}", "/v1/groups/majors/rounds/7", "/v1/groups/majors/update"]
+        "path",
+        [
+            f"/v1/attempts/{ATTEMPT}",
+            "/v1/groups/majors/attempts",
+            "/v1/groups/majors/rounds/7",
+            "/v1/groups/majors/update",
+        ],
     )
     async def test_the_aggregator_is_down(self, path):
         async with bff_house(aggregator=FakeAggregator(down=True)) as house:
             response = await house.client.get(path)
         assert (response.status_code, problem_document(response)["code"]) == (503, "aggregator_unavailable")
 
-    async def test_an_unknown_group_names_the_known_ones(self):
+    @pytest.mark.parametrize("path", ["/v1/groups/minors/rounds/7", "/v1/groups/minors/attempts"])
+    async def test_an_unknown_group_names_the_known_ones(self, path):
         async with bff_house() as house:
-            response = await house.client.get("/v1/groups/minors/rounds/7")
+            response = await house.client.get(path)
         body = problem_document(response)
         assert (response.status_code, body["code"], body["known"]) == (404, "unknown_group", ["majors"])
+        assert house.aggregator.asked == []
 
     @pytest.mark.parametrize(
         "path",
@@ -537,6 +564,9 @@ class TestEvidence:
             "/v1/attempts/a1",
             "/v1/attempts/" + "g" * 32,
             "/v1/attempts/" + "a" * 33,
+            "/v1/groups/majors/attempts?limit=0",
+            "/v1/groups/majors/attempts?limit=51",
+            "/v1/groups/majors/attempts?limit=all",
             "/v1/groups/majors/rounds/0",
             "/v1/groups/majors/rounds/x",
             "/v1/groups/majors/rounds/-1",
@@ -631,6 +661,7 @@ class TestOpenApi:
             ("post", "/v1/prices/{pair}/refresh"): ["404", "413", "422", "503", "504"],
             ("get", "/v1/feeds"): [],
             ("get", "/v1/attempts/{id}"): ["404", "422", "503"],
+            ("get", "/v1/groups/{group}/attempts"): ["404", "422", "503"],
             ("get", "/v1/groups/{group}/rounds/{number}"): ["404", "422", "503"],
             ("get", "/v1/groups/{group}/rounds/{number}/evidence"): ["404", "422", "503"],
             ("get", "/v1/equivocations"): ["422", "503"],

@@ -31,6 +31,10 @@ class One:
         await self._said()
         return self.name.encode()
 
+    async def attempts(self, group: str, limit: int) -> bytes:
+        await self._said()
+        return f"{self.name} {group} {limit}".encode()
+
     async def ping(self) -> str:
         await self._said()
         return self.name
@@ -89,6 +93,7 @@ async def test_a_slow_one_that_answers_first_is_taken_all_the_same() -> None:
 async def test_a_record_is_looked_for_wherever_it_may_be() -> None:
     any_ = either(One("a", RecordNotFoundError("unknown group")), One("b"))
     assert await any_.attempt("x") == b"b"
+    assert await any_.attempts("majors", 3) == b"b majors 3"
 
 
 async def test_where_none_answers_the_last_fault_is_told() -> None:
