@@ -160,14 +160,13 @@ class Enrolment:
             now, group = self._clock.now_ms(), expected.group
             for one in validation.included:
                 await self._produced(one, expected, now)
-            said = []
+            own: dict[Pair, Standing] = {}
             for index, feed in enumerate(group.feeds):
                 needed = expected.known.feeds[index].min_contributors
-                standing = self._judged(feed.pair, validation, refusals, expected, index, needed, now)
-                await self._note(feed.pair, standing)
-                if any(trouble.code is not TroubleCode.NO_QUORUM for trouble in standing.troubles):
-                    said.append(f"{feed.pair}: {described(standing)}")
-        return "; ".join(said)
+                own[feed.pair] = self._judged(feed.pair, validation, refusals, expected, index, needed, now)
+            for pair, standing in _with_the_groups(own).items():
+                await self._note(pair, standing)
+        return "; ".join(f"{pair}: {described(standing)}" for pair, standing in own.items() if _missed(standing))
 
     async def leave(self, signer: str, instance: str) -> None:
         """A reporter's instance has said that it stops. Another instance's next report registers it again."""
@@ -253,8 +252,17 @@ class Enrolment:
             # a key that the contract has no more may not report, and so nobody waits for it
             counts = enrolled.group == expected.group.name and enrolled.signer in expected.known.signers
             if counts and enrolled.required(pair) and enrolled.signer not in priced:
-                legs.append(Leg(enrolled.fetcher, False, _missing(enrolled, pair, validation, refusals)))
+                trouble = _missing(enrolled, self._last_price_ms(enrolled, pair), validation, refusals)
+                legs.append(Leg(enrolled.fetcher, False, trouble))
         return judge(pair, FeedRule(policy=Policy.STRICT, needed=needed), legs, now)
+
+    def _last_price_ms(self, enrolled: Enrolled, pair: Pair) -> int:
+        """When the reporter's last price came. Another aggregator may have seen a later one than the register has, and
+        has said so where it dated a trouble by that."""
+        standing = self._standings.get(pair)
+        troubles = () if standing is None else standing.troubles
+        told = [one.since_ms for one in troubles if one.who == enrolled.fetcher and not one.via]
+        return max([enrolled.last[pair], *told])
 
     async def _note(self, pair: Pair, standing: Standing) -> None:
         before = self._standings.get(pair)
@@ -273,8 +281,8 @@ class Enrolment:
         """Clear errors, of one feed or of all, of which nothing is left: the next attempt says what stands."""
         gone = {one.fetcher for one in changed}
         for pair, standing in list(self._standings.items()):
-            left = tuple(one for one in standing.troubles if one.code is TroubleCode.NO_QUORUM or one.who not in gone)
-            if only not in (None, pair) or standing.ok or any(one.code is not TroubleCode.NO_QUORUM for one in left):
+            missed = _missed(standing)
+            if not missed or any(one.who not in gone or only not in (None, pair, *one.via) for one in missed):
                 continue
             self._log.info("reporter_deregistered", feed=pair, reporter=name)
             await self._note(pair, Standing(ok=True, error=False, counted=standing.counted, awaited=(), troubles=()))
@@ -311,14 +319,32 @@ class Enrolment:
 def described(standing: Standing) -> str:
     """A feed's troubles for people: who, why, since when."""
     return ", ".join(
-        f"{one.who} {one.code} since {rfc3339(one.since_ms)}" + (f" ({one.detail})" if one.detail else "")
+        f"{one.who} {one.code} since {rfc3339(one.since_ms)}"
+        + (f" by {', '.join(one.via)}" if one.via else "")
+        + (f" ({one.detail})" if one.detail else "")
         for one in standing.troubles
     )
 
 
-def _missing(enrolled: Enrolled, pair: Pair, validation: Validation, refusals: Sequence[RefusalRecord]) -> Trouble:
-    """Why a registered reporter's price is not there."""
-    since = enrolled.last[pair]
+def _missed(standing: Standing) -> list[Trouble]:
+    """Who is missing. Too few contributors are no reason of their own: the contract leaves such a feed alone."""
+    return [one for one in standing.troubles if one.code is not TroubleCode.NO_QUORUM]
+
+
+def _with_the_groups(own: Mapping[Pair, Standing]) -> dict[Pair, Standing]:
+    """The standings of a group's feeds: one of whom nobody is missing depends on those that stop the group's rounds."""
+    stopping = {pair: missed for pair, standing in own.items() if (missed := _missed(standing))}
+    others = tuple(one.through(pair) for pair, missed in stopping.items() for one in missed)
+    return {
+        pair: standing
+        if pair in stopping or not others
+        else replace(standing, ok=False, error=True, troubles=(*standing.troubles, *others))
+        for pair, standing in own.items()
+    }
+
+
+def _missing(enrolled: Enrolled, since: int, validation: Validation, refusals: Sequence[RefusalRecord]) -> Trouble:
+    """Why a registered reporter's price is not there. since: its last one."""
     for judged in validation.judged:
         if judged.received.signer == enrolled.signer:
             code = (

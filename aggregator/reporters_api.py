@@ -83,7 +83,7 @@ def _documents(enrolment: Enrolment, one: Enrolled) -> list[dict[str, Any]]:
     for pair, last_ms in sorted(one.last.items()):
         standing = enrolment.standing(pair)
         troubles = () if standing is None or not one.required(pair) else standing.troubles
-        trouble = next((each for each in troubles if each.who == one.fetcher), None)
+        trouble = next((each for each in troubles if each.who == one.fetcher and not each.via), None)
         failing = trouble is not None and trouble.code is not TroubleCode.STOPPED
         state = "running" if trouble is None else "failing" if failing else "stopped"
         state = state if one.required(pair) else "deregistered"

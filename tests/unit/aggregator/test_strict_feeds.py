@@ -54,6 +54,9 @@ class World:
         said: list[dict[str, Any]] = (await self.http.get("/v1/reporters")).json()
         return {one["name"]: one["state"] for one in said if one["feed"] == feed}
 
+    async def standings(self) -> dict[str, dict[str, Any]]:
+        return {one["feed"]: one for one in (await self.http.get("/v1/feeds/standings")).json()}
+
     async def by_hand(self, what: str, name: str, **query: str) -> int:
         return (await self.http.post(f"/v1/reporters/{name}/{what}", params=query)).status_code
 
@@ -149,10 +152,37 @@ async def test_a_reporter_without_a_price_for_one_feed_is_missing_there() -> Non
         record = await w.attempt()
         assert record.code == "reporter_stopped"
         assert record.detail.startswith("ETH/USD: fetcher-2 no_price since")
+        assert "BTC/USD" not in record.detail
         assert (await w.listed(BTC))["fetcher-2"] == "running"
-        standings = (await w.http.get("/v1/feeds/standings")).json()
-        assert [(one["feed"], one["error"]) for one in standings] == [(BTC, False), (ETH, True)]
-        assert standings[1]["troubles"][0]["reporter"] == "fetcher-2"
+        assert (await w.listed(ETH))["fetcher-2"] == "failing"
+        # no round of the group comes, and so none of this feed: it says by which one
+        found = await w.standings()
+        assert [(feed, one["error"]) for feed, one in found.items()] == [(BTC, True), (ETH, True)]
+        for feed, via in ((BTC, [ETH]), (ETH, [])):
+            (trouble,) = found[feed]["troubles"]
+            assert (trouble["reporter"], trouble["code"], trouble["via"]) == ("fetcher-2", "no_price", via)
+        assert await w.by_hand("deregister", "fetcher-2", feed="eth-usd") == 200
+        assert not any(one["error"] for one in (await w.standings()).values())
+        assert await w.by_hand("register", "fetcher-2", feed="eth-usd") == 200
+        assert await w.outcome() == "reporter_stopped"
+        w.reporters[2].prices = PRICES
+        assert await w.outcome() == "accepted"
+        assert not any(one["error"] for one in (await w.standings()).values())
+
+
+async def test_two_aggregators_date_a_silence_alike_by_the_last_price_that_either_saw() -> None:
+    register = InMemory()
+    async with world(register) as w, world(register) as other:
+        assert await other.outcome() == "accepted"
+        assert await w.outcome() == "accepted"
+        await asyncio.sleep(0.01)
+        assert await w.outcome() == "accepted"  # too soon to be kept: the other one knows nothing of it
+        for each in (w, other):
+            each.reporters[1].silent = True
+        assert await w.outcome() == "reporter_stopped"
+        (said,) = (await w.standings())[BTC]["troubles"]
+        assert await other.outcome() == "reporter_stopped"
+        assert (await other.standings())[BTC]["troubles"] == [said]
 
 
 async def test_who_never_had_a_price_is_not_waited_for() -> None:
