@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from core.logs import Logger
-from core.types import FailureCode, Feed, Pair, Quote, SourceFailure
+from core.types import Aggregate, FailureCode, Feed, Pair, Quote, SourceFailure
 from fetchers.candidates import Candidate, Plan
 from fetchers.reader import judged
 from fetchers.strays import Strays
@@ -46,10 +46,15 @@ HedgeAfter = Callable[[str], float | None]
 
 
 class Asks:
-    """Every candidate asked in one fetch, once, whoever needs it, and judged for each feed by that feed's own rules."""
+    """Every candidate asked in one fetch, once, whoever needs it, and judged for each feed by that feed's own rules.
+
+    Streams tell no volume: where a plan's quotes are weighed by it, its candidates are requested, and what their
+    streams showed is taken of those that do not answer.
+    """
 
     def __init__(
         self,
+        plans: Sequence[Plan],
         reader: Reader,
         moment: int,
         deadline: float,
@@ -60,6 +65,8 @@ class Asks:
     ) -> None:
         self.deadline = deadline
         self._using = using
+        weighed = [plan for plan in plans if plan.feed.aggregate is Aggregate.VOLUME and using is Using.ANY]
+        self._requested = {one for plan in weighed for markets in plan.by_source() for one in markets}
         self._shown: dict[Candidate, Reading | None] = {}
         self._priority = priority
         self._hedge_after = hedge_after
@@ -73,7 +80,7 @@ class Asks:
 
     def in_order(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         """Those first whose stream showed a price at the moment; else in the order given."""
-        return sorted(candidates, key=lambda each: self._streamed(each) is None)
+        return sorted(candidates, key=lambda each: not self._at_once(each))
 
     def _streamed(self, candidate: Candidate) -> Reading | None:
         if self._using is Using.REQUESTS:
@@ -81,6 +88,10 @@ class Asks:
         if candidate not in self._shown:
             self._shown[candidate] = self._reader.shown(candidate, self._moment)
         return self._shown[candidate]
+
+    def _at_once(self, candidate: Candidate) -> bool:
+        """Whether no request is made for it."""
+        return candidate not in self._requested and self._streamed(candidate) is not None
 
     def ask(self, candidate: Candidate, anyway: bool = False) -> asyncio.Task[Reading | SourceFailure]:
         """anyway: though its source is in quarantine. One that was passed over for that is asked then, once."""
@@ -91,7 +102,7 @@ class Asks:
 
     def hedge_at(self, candidate: Candidate, latest: float) -> float:
         """When another should be asked beside `candidate`, which is asked now. latest: where that is not known."""
-        after = None if self._streamed(candidate) is not None else self._hedge_after(candidate.source)
+        after = None if self._at_once(candidate) else self._hedge_after(candidate.source)
         return latest if after is None else min(latest, self._loop.time() + after)
 
     def result(self, candidate: Candidate, feed: Feed) -> Quote | SourceFailure | None:
@@ -157,13 +168,15 @@ class Asks:
     async def _read(self, candidate: Candidate, anyway: bool) -> Reading | SourceFailure:
         self._started[candidate] = self._loop.time()  # one that is cancelled before this was not asked
         try:
-            if (shown := self._streamed(candidate)) is not None:
+            shown = self._streamed(candidate)
+            if shown is not None and candidate not in self._requested:
                 return shown
             if self._using is Using.STREAMS:
                 return SourceFailure(
                     pair=candidate.pair, source=candidate.source, code=FailureCode.CANCELLED, detail="not streamed"
                 )
-            return await self._reader.read(candidate, self.deadline, self._priority, anyway)
+            read = await self._reader.read(candidate, self.deadline, self._priority, anyway)
+            return read if shown is None or isinstance(read, Reading) else shown
         except Exception as error:  # noqa: BLE001 - one reader's bug must not cost the other sources' quotes
             self._log.exception("read_failed", source=candidate.source, pair=str(candidate.pair))
             return SourceFailure(

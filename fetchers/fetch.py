@@ -140,7 +140,7 @@ class Fetcher:
     ) -> Fetch:
         """A fetch of what the prices were at `moment`; nobody is asked before it runs. deadline, priority: as for
         `fetch`."""
-        asks = Asks(self._reader, moment, deadline, self._log, priority, using, self._hedge_after)
+        asks = Asks(plans, self._reader, moment, deadline, self._log, priority, using, self._hedge_after)
         return Fetch(plans, asks, moment, self._graph, self._given, self._last, self._strays, self._rules)
 
     async def fetch(

@@ -80,11 +80,13 @@ class Slow:
 
 @dataclass
 class FakePool:
-    """Sources that answer as told. answers: by source and pair; what is not there is unsupported. asked: in order."""
+    """Sources that answer as told. answers: by source and pair; what is not there is unsupported. asked: in order.
+    volumes: by source and pair, of those that tell one."""
 
     answers: dict[tuple[str, str], str | FailureCode | Slow | BaseException | None]
     now: Callable[[], int] = lambda: NOW
     asked: list[Candidate] = field(default_factory=list)
+    volumes: dict[tuple[str, str], str] = field(default_factory=dict)
 
     async def fetch(
         self, source: str, pair: Pair, *, deadline: float, priority: Priority = Priority.JOB, anyway: bool = False
@@ -101,7 +103,8 @@ class FakePool:
         if isinstance(answer, FailureCode):
             return SourceFailure(pair=pair, source=source, code=answer, detail="as told")
         assert answer is not None
-        ticker = Ticker(last=Decimal(answer))
+        volume = self.volumes.get((source, pair))
+        ticker = Ticker(last=Decimal(answer), volume=None if volume is None else Decimal(volume))
         return Reading(source=source, pair=pair, ticker=ticker, received_ms=self.now(), elapsed_ms=1)
 
 

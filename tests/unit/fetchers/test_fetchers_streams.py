@@ -12,7 +12,7 @@ from broker.memory import MemoryBus
 from core.clock import FixedClock
 from core.currency import DOLLARS, ConversionGraph
 from core.ops import Ops
-from core.types import FailureCode, Mode, Pair
+from core.types import Aggregate, FailureCode, Feed, Mode, Pair
 from fetchers.asks import Using
 from fetchers.candidates import Candidate, make_plans
 from fetchers.clocks import ClockWatch
@@ -52,10 +52,14 @@ def streams(**prices: str) -> FakeStreams:
 
 
 async def fetch(
-    asked: FakePool, shown: FakeStreams, using: Using = Using.ANY, changes: ChangeTracker | None = None
+    asked: FakePool,
+    shown: FakeStreams,
+    using: Using = Using.ANY,
+    changes: ChangeTracker | None = None,
+    of: Feed = ONE,
 ) -> Observation:
     fetcher = Fetcher(PoolReader(asked, changes, shown), GRAPH, QUIET)
-    plans = make_plans([ONE], list(SERVED), SERVED, GRAPH)
+    plans = make_plans([of], list(SERVED), SERVED, GRAPH)
     return await fetcher.fetch(plans, NOW, asyncio.get_running_loop().time() + 0.5, using=using)
 
 
@@ -94,6 +98,26 @@ async def test_with_streams_only_nobody_is_asked_and_with_requests_only_no_strea
     assert (asked.asked, seen.answers) == ([], {BTC: Decimal(70012)})
     seen = await fetch(asked, streams(c="70012", d="70014"), Using.REQUESTS)
     assert {quote.source for quote in seen.quotes} == {"a", "b"}
+
+
+async def test_where_volume_weighs_sources_are_requested_because_streams_tell_none() -> None:
+    weighed = feed("BTC/USD", wanted_sources=2, min_sources=2, aggregate=Aggregate.VOLUME)
+    asked = FakePool(
+        {("a", "BTC/USD"): "70000", ("b", "BTC/USD"): "70001"}, volumes={("a", "BTC/USD"): "1", ("b", "BTC/USD"): "3"}
+    )
+    shown = streams(a="70010", b="70011", c="70012", d="70013")
+    seen = await fetch(asked, shown, of=weighed)
+    assert {quote.source: quote.volume for quote in seen.quotes} == {"a": Decimal(1), "b": Decimal(3)}
+    assert seen.answers == {BTC: Decimal(70001)}
+    # one that does not answer counts as its stream shows it, and no other is asked in its place
+    asked = FakePool({("a", "BTC/USD"): FailureCode.RATE_LIMITED, ("b", "BTC/USD"): "70001"})
+    seen = await fetch(asked, shown, of=weighed)
+    assert {quote.source: quote.price for quote in seen.quotes} == {"a": Decimal(70010), "b": Decimal(70001)}
+    assert {each.source for each in asked.asked} == {"a", "b"}
+    # between rounds, glances ask nobody all the same
+    asked = pool()
+    seen = await fetch(asked, shown, Using.STREAMS, of=weighed)
+    assert (asked.asked, seen.answers) == ([], {BTC: Decimal(70010)})
 
 
 async def test_a_stream_that_shows_the_same_for_too_long_is_frozen() -> None:
