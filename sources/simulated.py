@@ -10,8 +10,11 @@ import msgspec
 
 from sources.errors import SimulatorUnreachableError
 
+START_S = 10.0
+"""Asked once, at a start: where all services of a machine start together, an answer may well take some seconds."""
 
-async def simulator_base_urls(control_url: str, *, timeout_s: float = 2.0) -> dict[str, str]:
+
+async def simulator_base_urls(control_url: str, *, timeout_s: float = START_S) -> dict[str, str]:
     """Where the simulator's venues listen, by source: `GET {control_url}/venues`.
 
     Raises `SimulatorUnreachableError`.
@@ -19,7 +22,7 @@ async def simulator_base_urls(control_url: str, *, timeout_s: float = 2.0) -> di
     return await _listed(control_url, "venues", timeout_s)
 
 
-async def simulator_stream_urls(control_url: str, *, timeout_s: float = 2.0) -> dict[str, str]:
+async def simulator_stream_urls(control_url: str, *, timeout_s: float = START_S) -> dict[str, str]:
     """Where the simulator's streams listen, by source: `GET {control_url}/streams`.
 
     Raises `SimulatorUnreachableError`.
