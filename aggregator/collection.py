@@ -19,11 +19,14 @@ from enum import StrEnum
 from aggregator.attempts import MAX_OWN, RefusalRecord
 from aggregator.edges import Known
 from aggregator.validation import Expected, Received, equivocators, judge
+from broker.errors import UnroutableError
 from broker.messages import Refusal
 
 MAX_STRANGERS = 16
 """Reports kept beside the members' own: garbage, replays, other versions. More of them are counted and dropped."""
 MAX_REFUSALS = 32
+DOUBT_S = 0.5
+"""How long reports are waited for once the job's publication has failed."""
 
 
 class Ended(StrEnum):
@@ -32,6 +35,7 @@ class Ended(StrEnum):
     ALL = "all"  # every member answered
     GRACE = "grace"  # a quorum, and the grace is over
     DEADLINE = "deadline"
+    UNPUBLISHED = "unpublished"  # no quorum, and the job was not published
 
 
 class Collection:
@@ -126,18 +130,28 @@ class Collection:
         enough = len(self._valid) >= self.expected.known.threshold
         return enough and signed | refused >= members
 
-    async def wait(self, deadline_s: float, grace_s: float) -> Ended:
-        """Return when the collection may end. deadline_s: on the event loop's clock; grace_s: a duration."""
+    async def wait(self, deadline_s: float, grace_s: float, published: asyncio.Future[None]) -> Ended:
+        """Return when the collection may end. deadline_s: on the event loop's clock; grace_s: a duration.
+
+        published: of the job. When that fails, reports have a little longer: the confirm waits for the queue of every
+        fetcher, so that the job may have reached enough of them where the broker could not confirm it.
+        """
         loop = asyncio.get_running_loop()
         grace_ends: float | None = None
+        doubt_ends: float | None = None
+        published.add_done_callback(lambda _: self._news.set())
         while True:
             if self.complete:
                 return Ended.ALL
             now = loop.time()
             grace_ends = (grace_ends or now + grace_s) if self.quorate else None
-            ends = deadline_s if grace_ends is None else min(deadline_s, grace_ends)
+            if published.done() and (failed := published.exception()):
+                doubt_ends = doubt_ends or now + (0 if isinstance(failed, UnroutableError) else DOUBT_S)
+            ends = min(deadline_s, grace_ends or doubt_ends or deadline_s)
             if now >= ends:
-                return Ended.DEADLINE if now >= deadline_s else Ended.GRACE
+                if now >= deadline_s:
+                    return Ended.DEADLINE
+                return Ended.GRACE if grace_ends is not None else Ended.UNPUBLISHED
             self._news.clear()
             try:
                 async with asyncio.timeout_at(ends):

@@ -120,6 +120,7 @@ class Engine:
             logger=self._log,
         )
         self._last_attempted = 0
+        self._publishing: set[asyncio.Task[None]] = set()
 
     def prepare(self, cause: Cause) -> Running:
         """A new attempt, not begun."""
@@ -226,6 +227,8 @@ class Engine:
             feeds_without_answer=validation.without,
             previous_moment=collection.expected.known.last_moment,
         )
+        if validation.reason is FailureReason.NO_QUORUM:
+            running.check_published()
         stopped = await self._stopped(validation, collection)
         if validation.reason is not None:
             raise AttemptFailedError(validation.reason, validation.detail)
@@ -281,13 +284,12 @@ class Engine:
         return await self.refresh()
 
     async def _collect(self, running: Running, collection: Collection) -> Validation:
+        self._move(running, State.COLLECTING)
+        running.published_at = time.perf_counter()
+        deadline = asyncio.get_running_loop().time() + self._deadline_ms / 1000
+        running.published = published = self._publish(running)
         state = asyncio.create_task(self.refresh())  # beside the job, so that it costs no time
         try:
-            self._move(running, State.COLLECTING)
-            running.published_at = time.perf_counter()
-            deadline = asyncio.get_running_loop().time() + self._deadline_ms / 1000
-            with self._timed(running, "publish"):
-                await self._bus.publish(Topic.JOBS, self._job(running.record), ttl_ms=self._deadline_ms)
             with self._timed(running, "state"):
                 known = await state
         finally:
@@ -297,7 +299,7 @@ class Engine:
         self._check(known, running.record.moment)
         collection.expect(known)
         with self._timed(running, "collect"):
-            ended = await collection.wait(deadline, self._grace_ms / 1000)
+            ended = await collection.wait(deadline, self._grace_ms / 1000, published)
         self._move(running, State.VALIDATING, detail=f"collection ended: {ended}")
         with self._timed(running, "validate"):
             validation = validate(collection.received, collection.expected, self._clock.now_ms())
@@ -309,6 +311,23 @@ class Engine:
                 validation = validate(collection.received, collection.expected, self._clock.now_ms())
         collection.open = False
         return validation
+
+    def _publish(self, running: Running) -> asyncio.Task[None]:
+        """The job, published beside all that follows: nobody need wait for the broker's confirm who has his reports."""
+
+        async def publish() -> None:
+            with self._timed(running, "publish"):
+                await self._bus.publish(Topic.JOBS, self._job(running.record), ttl_ms=self._deadline_ms)
+
+        task = asyncio.create_task(publish(), name=f"job:{running.id}")
+        self._publishing.add(task)
+        task.add_done_callback(self._published)
+        return task
+
+    def _published(self, task: asyncio.Task[None]) -> None:
+        self._publishing.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            self._log.warning("job_not_published", error=str(error))
 
     async def _stopped(self, validation: Validation, collection: Collection) -> str:
         """Which registered reporters of a strict group have no price for a feed; empty: none. Raises

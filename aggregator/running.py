@@ -14,7 +14,7 @@ from aggregator.edges import Flight
 from aggregator.errors import AttemptFailedError, KeyInUseError
 from aggregator.states import State
 from aggregator.validation import Fault, Judged, Validation, validate
-from broker.errors import BrokerError, UnroutableError
+from broker.errors import BrokerError, BrokerUnavailableError, UnroutableError
 from broker.messages import MAX_DETAIL
 from contracts.errors import (
     ContractError,
@@ -83,6 +83,7 @@ class Running:
 
     record: AttemptRecord
     done: asyncio.Future[AttemptRecord]
+    published: asyncio.Future[None] | None = None  # its job
     published_at: float = 0.0  # on the monotonic clock, seconds
     collection: Collection | None = None
     flight: Flight | None = None
@@ -93,6 +94,13 @@ class Running:
     @property
     def id(self) -> str:
         return self.record.id
+
+    def check_published(self) -> None:
+        """Raises a `BrokerError` unless the broker has confirmed its job."""
+        if self.published is not None:
+            if not self.published.done():
+                raise BrokerUnavailableError("the broker has not confirmed the job before the deadline")
+            self.published.result()
 
 
 def verdicts_so_far(collection: Collection, now_ms: int) -> tuple[Judged, ...]:

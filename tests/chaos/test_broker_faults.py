@@ -224,5 +224,12 @@ async def test_a_full_queue(world: World, rabbit: RabbitNode) -> None:
     assert world.raw.bodies(Topic.JOBS, "nobody") == sent[-5:]
 
 
+async def test_a_queue_that_takes_no_job_keeps_none_from_the_others(world: World) -> None:
+    """The broker confirms a job only where every fetcher's queue has it; rounds need only a quorum of them."""
+    world.raw.declare_full_queue(Topic.JOBS, "sick")
+    for _ in range(3):
+        assert (await world.front.refresh()).status_code == 200
+
+
 async def _never(_message: object) -> None:
     await asyncio.Event().wait()

@@ -10,9 +10,10 @@ import msgspec
 import pytest
 
 from aggregator.attempts import Verdict
-from aggregator.collection import MAX_STRANGERS, Collection, Ended
+from aggregator.collection import DOUBT_S, MAX_STRANGERS, Collection, Ended
 from aggregator.running import report_record
 from aggregator.validation import identify, validate
+from broker.errors import BrokerUnavailableError, UnroutableError
 from contracts.report import LocalSigner
 from core.types import FailureCode, Mode, Quote, SourceFailure
 from tests.support.aggregator import (
@@ -34,10 +35,20 @@ FOUR = SIGNERS[:4]
 PRICES = (6_000_000_000_000, 300_000_000_000)
 
 
+def published(error: Exception | None = None) -> asyncio.Future[None]:
+    """A job's publication, confirmed or failed."""
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    if error:
+        future.set_exception(error)
+    else:
+        future.set_result(None)
+    return future
+
+
 async def timed(collection: Collection, *, deadline_ms: int, grace_ms: int) -> tuple[Ended, float]:
     loop = asyncio.get_running_loop()
     started = loop.time()
-    ended = await collection.wait(started + deadline_ms / 1000, grace_ms / 1000)
+    ended = await collection.wait(started + deadline_ms / 1000, grace_ms / 1000, published())
     return ended, (loop.time() - started) * 1000
 
 
@@ -82,6 +93,26 @@ async def test_the_grace_never_goes_past_the_deadline() -> None:
     ended, ms = await timed(fresh(0, 1, 2), deadline_ms=30, grace_ms=5_000)
     assert ended is Ended.DEADLINE
     assert ms < 200
+
+
+async def test_a_confirm_that_never_comes_does_not_keep_it() -> None:
+    never: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    assert await fresh(0, 1, 2, 3).wait(asyncio.get_running_loop().time() + 60, 0.01, never) is Ended.ALL
+
+
+async def test_a_job_that_a_queue_refused_may_have_reached_enough_all_the_same() -> None:
+    collection = fresh(0, 1)
+    later(20, lambda: collection.add(received(FOUR[2], PRICES, GROUP)))
+    refused = published(BrokerUnavailableError("the broker could not take the message"))
+    assert await collection.wait(asyncio.get_running_loop().time() + 60, 0.01, refused) is Ended.GRACE
+
+
+async def test_a_job_that_was_not_published_ends_it_long_before_the_deadline() -> None:
+    loop = asyncio.get_running_loop()
+    for error, least_s in ((BrokerUnavailableError("no answer"), DOUBT_S), (UnroutableError("no queue"), 0.0)):
+        started = loop.time()
+        assert await fresh(0, 1).wait(started + 60, 0.01, published(error)) is Ended.UNPUBLISHED
+        assert least_s <= loop.time() - started < 30
 
 
 async def test_a_feed_that_can_still_have_its_contributors_is_waited_for() -> None:
