@@ -14,7 +14,7 @@ from core.settings import PREFIX, Settings
 
 HEAD = """# Settings
 
-Made from `core/settings.py` by `fairmark config docs`; do not edit. Defaults stand beside each setting. An environment
+Made from `core/settings/` by `fairmark config docs`; do not edit. Defaults stand beside each setting. An environment
 variable overrides the file: `FAIRMARK_` and the path in capitals with `__` between its parts (a dash is written `_`).
 Secrets (`key`, `token`, `deployer_key`, and the passwords of keystores) come from the environment or from the file that
 `…_file` names, never from TOML.

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from core.settings import FeedSettings, Settings, SignalSettings
+    from core.settings.feeds import FeedSettings, SignalSettings
+    from core.settings.whole import Settings
 
 OWN = frozenset(
     {
