@@ -29,6 +29,8 @@ MAX_CONTAINERS = 4_096
 """Lists and objects in one body. A ticker has a dozen; checking how deep a hundred thousand nest holds up the loop."""
 MAX_DIGITS = 100
 """No price has so many: a number of a hundred thousand digits is a burden to whoever it is passed on to."""
+MAX_VOLUME = Decimal(10) ** 20
+"""Of anything in a day. A source's word for more would be weighed, and overflow where it is multiplied."""
 EARLIEST_MS = 946_684_800_000
 """2000-01-01. A time before it, or after `LATEST_MS`, is one in another unit than the catalogue says."""
 LATEST_MS = 4_102_444_800_000
@@ -154,8 +156,8 @@ def _volume(value: Any) -> Decimal | None:
     if value in _MISSING:
         return None
     volume = _number("volume", value)
-    if not volume.is_finite() or volume < 0:
-        raise InvalidNumberError(f"volume: {shown(str(volume))} is not zero or more")
+    if not volume.is_finite() or not 0 <= volume <= MAX_VOLUME:
+        raise InvalidNumberError(f"volume: {shown(str(volume))} is not zero or more, or is absurd")
     return volume
 
 

@@ -76,11 +76,11 @@ def _feeds(config: Path, pairs: Sequence[str], changes: Sequence[str]) -> Rules:
     feeds: list[Feed] = []
     legs: dict[Pair, Feed] = {}
     unknown: list[str] = []
-    for text in dict.fromkeys(pairs):
-        try:
-            pair = Pair.from_slug(text.replace("/", "-"))
-        except ValueError as error:
-            raise ConfigurationError([str(error)], "--feed") from error
+    try:
+        wanted = dict.fromkeys(Pair.from_slug(text.replace("/", "-")) for text in pairs)
+    except ValueError as error:
+        raise ConfigurationError([str(error)], "--feed") from error
+    for pair in wanted:
         group = next((group for group in configured if group.feed(pair)), None)
         given: dict[str, object] = {"pair": str(pair)}
         if group is None:
@@ -100,6 +100,15 @@ def _feeds(config: Path, pairs: Sequence[str], changes: Sequence[str]) -> Rules:
         feeds.append(feed_of(rules, group.threshold if group else 3, 0))
     others = [feed for pair, feed in legs.items() if pair not in {each.pair for each in feeds}]
     return Rules(feeds, others, unknown, QUOTE_RULES if settings is None else settings.validation.quotes)
+
+
+def _refuse_overwriting(file: Path, written: Sequence[Path]) -> None:
+    """Raises `typer.BadParameter` where the history itself, or one finding by the other, would be written over."""
+    for index, path in enumerate(written):
+        for other in (file, *written[:index]):
+            same = path.samefile(other) and path.is_file() if path.exists() and other.exists() else path == other
+            if same:
+                raise typer.BadParameter(f"{path} is also {'read' if other is file else 'written'}: name another")
 
 
 @app.command()
@@ -137,7 +146,7 @@ def replay(
     from sources import load_catalogue
 
     every_ms = _duration_ms(every)
-    references = [_reference(text) for text in reference or ()]
+    references = list(dict.fromkeys(_reference(text) for text in reference or ()))
     if bad := [text for text in change or () if "=" not in text]:
         raise typer.BadParameter(f"{bad[0]!r}: write NAME=VALUE", param_hint="--set")
     rules = _feeds(config, feed, change or ())
@@ -145,31 +154,38 @@ def replay(
         typer.echo(f"{pair} is no feed of {config}: a feed's default rules apply", err=True)
     stem = file.name.removesuffix(".gz").removesuffix(".csv")
     aside = Path(f"{stem}.rejected.csv") if rejected is None else rejected
+    _refuse_overwriting(file, [aside] if out == "-" else [Path(out), aside])
     started = time.perf_counter()
-    with ExitStack() as stack:
-        try:
+    try:
+        with ExitStack() as stack:
             answers = sys.stdout if out == "-" else stack.enter_context(Path(out).open("w", encoding="utf-8"))
             refused = stack.enter_context(aside.open("w", encoding="utf-8"))
-        except OSError as error:
-            raise ReplayError(f"{error.filename}: cannot be written: {error.strerror}") from error
-        run = Replay(
-            rules.feeds,
-            load_catalogue(),
-            ConversionGraph(DOLLARS),
-            CsvSink(answers, refused),
-            legs=rules.legs,
-            rules=PIPELINE.ordered(rules.order),
-            every_ms=every_ms,
-            references=references,
-            exclude_references=exclude_reference,
-        )
-        gc.freeze()  # nothing made so far goes away, and nothing made from here on hangs together in circles
-        for row in rows(file):
-            run.take(row)
-        run.finish()
+            run = Replay(
+                rules.feeds,
+                load_catalogue(),
+                ConversionGraph(DOLLARS),
+                CsvSink(answers, refused),
+                legs=rules.legs,
+                rules=PIPELINE.ordered(rules.order),
+                every_ms=every_ms,
+                references=references,
+                exclude_references=exclude_reference,
+            )
+            gc.freeze()  # nothing made so far goes away, and nothing made from here on hangs together in circles
+            for row in rows(file):
+                run.take(row)
+            run.finish()
+            answers.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # that the file cannot be read is a `ReplayError` already
+        what = error.filename or "what was found"
+        raise ReplayError(f"{what}: cannot be written: {error.strerror}") from error
     took = time.perf_counter() - started
     for line in summary_lines(run.summaries, compared=bool(references)):
         typer.echo(line, err=True)
+    for market in run.unseen:
+        typer.echo(f"no quote of {file} is of the reference {market.source}:{market.pair}", err=True)
     for pair in run.unpriced:
         typer.echo(f"no quote of {file} prices {pair.base}: {pair} has no answers", err=True)
     typer.echo(

@@ -18,7 +18,7 @@ from typing import BinaryIO, NamedTuple, Protocol, cast
 
 from core.types import Pair
 from fairmark.replay.errors import BadRowError, ReplayError
-from sources.parse import EARLIEST_MS, LATEST_MS, MAX_DIGITS
+from sources.parse import EARLIEST_MS, LATEST_MS, MAX_DIGITS, MAX_VOLUME
 
 COLUMNS = ("time", "source", "pair", "price", "volume")
 MAX_MARKETS = 20_000
@@ -88,13 +88,16 @@ def _rows(reader: _Reader, file: str) -> Iterator[Row]:
                 market = markets[source, pair] = _market(source, pair, file, reader.line_num)
                 if len(markets) > MAX_MARKETS:
                     raise BadRowError(file, reader.line_num, "source", f"more than {MAX_MARKETS} different markets")
+            if "_" in price_ or not price_.isascii():  # digits to Python, and to no exchange
+                raise BadRowError(file, reader.line_num, "price", f"{price_[:40]!r} is no number")
             try:
                 price = Decimal(price_)
                 volume = Decimal(volume_) if volume_ else None
             except InvalidOperation:
                 raise _no_number(price_, volume_, file, reader.line_num) from None
-            if volume is not None and not (volume.is_finite() and volume >= 0):
-                raise BadRowError(file, reader.line_num, "volume", f"{volume_!r} is no volume: zero or more, or empty")
+            if volume is not None and not (volume.is_finite() and 0 <= volume <= MAX_VOLUME):
+                problem = f"{volume_[:40]!r} is no volume: zero or more, or empty"
+                raise BadRowError(file, reader.line_num, "volume", problem)
             if len(price_) > MAX_DIGITS:
                 raise BadRowError(file, reader.line_num, "price", f"{len(price_)} characters are no price")
             yield time_ms, market, price, volume
@@ -124,7 +127,9 @@ def _time(text: str, file: str, line: int) -> int:
             told = datetime.fromisoformat(text)
             ms = ((told if told.tzinfo else told.replace(tzinfo=UTC)) - _EPOCH) // _MS
         else:
-            ms = int(Decimal(text) * 1000)
+            seconds = Decimal(text)
+            # compared before it is made an integer: 1e99999 would become one of so many digits
+            ms = int(seconds * 1000) if abs(seconds) <= LATEST_MS else -1
     except (ValueError, OverflowError, InvalidOperation):
         problem = f"{text[:40]!r} is no time: write ISO 8601 (2024-03-13T11:10:45.390Z) or Unix seconds"
         raise BadRowError(file, line, "time", problem) from None

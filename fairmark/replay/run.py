@@ -114,7 +114,7 @@ class Replay:
         self._every_ms = every_ms
         self._references = {feed.pair: [m for m in references if m.pair.base == feed.pair.base] for feed in feeds}
         self._excluded = frozenset(references if exclude_references else ())
-        self._heard = frozenset(references)
+        self._heard = tuple(references)
         self._sources = Sources(catalogue)
         self._changes = ChangeTracker()
         self._tracks: dict[Market, _Track | None] = {}
@@ -168,6 +168,11 @@ class Replay:
         """The feeds that no quote so far was of."""
         priced = {market.pair.base for market, track in self._tracks.items() if track is not None}
         return [feed.pair for feed in self._feeds if feed.pair.base not in priced]
+
+    @property
+    def unseen(self) -> list[Market]:
+        """The references that no quote so far was of."""
+        return [market for market in self._heard if market not in self._tracks]
 
     def finish(self) -> None:
         """The last tick, where the last row stands on it."""

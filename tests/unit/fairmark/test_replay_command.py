@@ -18,7 +18,7 @@ from typer.testing import CliRunner, Result
 from core.errors import ConfigurationError
 from fairmark.cli import ask, replaying  # noqa: F401 - importing registers the commands; of one alone no name is asked
 from fairmark.cli.app import app
-from fairmark.replay.errors import BadRowError
+from fairmark.replay.errors import BadRowError, ReplayError
 
 CONFIG = Path(__file__).resolve().parents[3] / "fairmark.toml"
 HEAD = "time,source,pair,price,volume\n"
@@ -135,6 +135,47 @@ def test_memory_does_not_grow_with_the_file(folder: Path) -> None:
 
     # kept rows would take 30 MiB
     assert most_mib(220_000) - most_mib(20_000) < 10
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--out", "day.csv"),
+        ("--out", "./day.csv"),
+        ("--out", "link.csv"),
+        ("--rejected", "day.csv"),
+        ("--out", "found.csv", "--rejected", "found.csv"),
+    ],
+)
+def test_neither_the_history_nor_a_finding_is_written_over(folder: Path, arguments: tuple[str, ...]) -> None:
+    (folder / "day.csv").write_text(HEAD + LINES)
+    (folder / "link.csv").symlink_to("day.csv")
+    done = replay("day.csv", "--feed", "BTC/USD", *arguments)
+    assert (done.exit_code, "name another" in done.stderr) == (2, True), done.stderr
+    assert (folder / "day.csv").read_text() == HEAD + LINES
+
+
+def test_a_full_disk_is_an_error_and_no_stack_trace(folder: Path) -> None:
+    (folder / "day.csv").write_text(HEAD + LINES)
+    done = replay("day.csv", "--feed", "BTC/USD", "--out", "/dev/full")
+    assert isinstance(done.exception, ReplayError)
+    assert str(done.exception) == "what was found: cannot be written: No space left on device"
+
+
+def test_a_feed_or_a_reference_that_is_named_twice_counts_once(folder: Path) -> None:
+    (folder / "day.csv").write_text(HEAD + LINES)
+    twice = ("--reference", "kraken:BTC/USD", "--reference", "kraken:btc-usd", "--reference", "okx:BTC/USD")
+    done = replay("day.csv", "--feed", "BTC/USD", "--feed", "btc-usd", *twice, "--reference", "bitstamp:BTC/USD")
+    assert len(done.stdout.splitlines()) == 4
+    # the answer is 73011, and so 0.14 bps from bitstamp's 73012; with kraken twice it would be level with gemini's
+    assert "p50 0.13, p99 0.13" in done.stderr
+
+
+def test_a_reference_that_the_file_has_no_quotes_of_is_named(folder: Path) -> None:
+    (folder / "day.csv").write_text(HEAD + LINES)
+    done = replay("day.csv", "--feed", "BTC/USD", "--reference", "Kraken:BTC/USD", "--reference", "okx:BTC/USD")
+    assert "no quote of day.csv is of the reference Kraken:BTC/USD\n" in done.stderr
+    assert "reference okx" not in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -234,7 +234,13 @@ def test_a_volume_may_be_there_be_zero_or_be_missing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "error"), [("-1", InvalidNumberError), ("NaN", InvalidNumberError), ("many", MalformedBodyError)]
+    ("value", "error"),
+    [
+        ("-1", InvalidNumberError),
+        ("NaN", InvalidNumberError),
+        ("1e21", InvalidNumberError),
+        ("many", MalformedBodyError),
+    ],
 )
 def test_what_cannot_be_a_volume_is_refused(value: object, error: type[ParseError]) -> None:
     with pytest.raises(error, match="volume"):
