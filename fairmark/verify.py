@@ -131,6 +131,7 @@ async def _verify(look: _Look, pair: Pair, index: int) -> Verified:
     medians = _medians(look, signed, index, standing, state)
     far = _far(look, [value for one in signed if (value := _observed(one, index, standing))], index, before, state)
     taken = None if event is None else bool((event.written | event.attested) >> index & 1)
+    _told_of(look, pair, index, signed, standing)
     _agreement(look, pair, index, medians, after, taken, far)
     return Verified(
         pair=pair,
@@ -394,3 +395,21 @@ def _agreement(
         look.note(what, taken is False, f"{stands} stands" if after.value else "none stands")
     else:
         look.note(what, False, f"it is {stands}")
+
+
+def _told_of(look: _Look, pair: Pair, index: int, signed: Sequence[SignedReport], standing: int) -> None:
+    """What the file tells of the answer beside its price: it follows from the submitted reports and the hints."""
+    said, hints = look.record.answers.get(pair), bytes.fromhex((look.record.hints or "0x")[2:])
+    values = [value for one in signed if (value := _observed(one, index, standing))]
+    if said is None or not values or index >= len(hints) or hints[index] >= len(signed):
+        return
+    whose = signed[hints[index]]
+    reporter, spread = (
+        recover_reporter(look.client.domain, whose),
+        (max(values) - min(values)) * BPS // lower_median(values),
+    )
+    ours = (len(values), spread, reporter.lower(), bool(whose.unchanged >> index & 1))
+    told = (said.contributors, said.spread_bps, said.reporter.lower(), said.attested)
+    unchanged = ", unchanged" if ours[3] else ""
+    detail = f"{ours[0]} reporters, spread {spread} bps, the middle one {reporter}{unchanged}"
+    look.note("the file says rightly whose the median is, of how many, how far apart", ours == told, detail)

@@ -70,6 +70,7 @@ async def test_a_round_is_verified_with_nothing_but_a_node_and_its_file(world: W
         ("the signatures cover the quotes", True),
         ("the transaction carries exactly these reports", True),
         ("the contract keeps the hash of their evidence roots", True),
+        ("the file says rightly whose the median is, of how many, how far apart", True),
         ("the lower median of the submitted reports is the recorded answer", True),
         ("the contract's answer after the round is that median", True),
     ]
@@ -121,6 +122,14 @@ def _held(evidence: EvidenceFile) -> EvidenceFile:
     return _with(evidence, answers={**answers, BTC: msgspec.structs.replace(answers[BTC], held="deviation")})
 
 
+def _told(**changes: object) -> Callable[[EvidenceFile], EvidenceFile]:
+    def lie(evidence: EvidenceFile) -> EvidenceFile:
+        answers = evidence.record.answers
+        return _with(evidence, answers={**answers, BTC: msgspec.structs.replace(answers[BTC], **changes)})
+
+    return lie
+
+
 def _mode(evidence: EvidenceFile) -> EvidenceFile:
     return msgspec.structs.replace(evidence, mode=Mode.LIVE)
 
@@ -145,6 +154,7 @@ def _with(evidence: EvidenceFile, **changes: object) -> EvidenceFile:
     return msgspec.structs.replace(evidence, record=msgspec.structs.replace(evidence.record, **changes))
 
 
+TOLD = "the file says rightly whose the median is, of how many, how far apart"
 LIES: list[tuple[Callable[[EvidenceFile], EvidenceFile], str]] = [
     (_price, "every submitted report is signed by a different reporter of the group"),
     (_quote, "the signatures cover the quotes"),
@@ -152,6 +162,10 @@ LIES: list[tuple[Callable[[EvidenceFile], EvidenceFile], str]] = [
     (_answer, "the lower median of the submitted reports is the recorded answer"),
     (_no_answer, "the round left this feed alone"),
     (_held, "the file says rightly whether it is beyond the feed's limits"),
+    (_told(contributors=3), TOLD),
+    (_told(spread_bps=9_999), TOLD),
+    (_told(reporter="0x" + "12" * 20), TOLD),
+    (_told(attested=True), TOLD),
     (_mode, "the contract stands there, of that mode"),
     (_contract, "the contract stands there"),
     (_chain, "the node is of the file's chain"),
@@ -257,7 +271,7 @@ async def test_rounds_that_share_a_block_are_each_verified_by_what_stood_between
         assert len(blocks) == 1
         answers = [base * 108 // 100, base * 108 // 100, base * 116 // 100]
         for number, (each, answer) in enumerate(zip(found, answers, strict=True)):
-            evidence = _by_hand(one, number + 2, answer, *each)
+            evidence = _by_hand(one, number + 2, answer, (0, 92, 0)[number], *each)
             result = await verify(evidence, BTC, node.url)
             assert (failed(result), result.answer, result.medians.submitted) == ([], answer, answer), number
             assert [check.passed for check in result.checks].count(None) == 1  # of quotes, which nobody gave
@@ -267,10 +281,26 @@ async def test_rounds_that_share_a_block_are_each_verified_by_what_stood_between
 
 
 def _by_hand(
-    one: Hand, round_: int, answer: int, moment: int, previous: int, reports: Any, hints: bytes, transaction: str
+    one: Hand,
+    round_: int,
+    answer: int,
+    spread_bps: int,
+    moment: int,
+    previous: int,
+    reports: Any,
+    hints: bytes,
+    transaction: str,
 ) -> EvidenceFile:
     """A round's file as an aggregator would have it."""
     by_address = {recover_reporter(one.client.domain, signed): signed for signed in reports}
+    middle = reports[hints[0]]
+    told = FeedAnswer(
+        price=from_scaled(answer, 8),
+        contributors=3,
+        spread_bps=spread_bps,
+        reporter=recover_reporter(one.client.domain, middle),
+        attested=bool(middle.unchanged),
+    )
     record = AttemptRecord(
         id=f"a{round_}",
         deployment=one.client.deployment.id,
@@ -284,9 +314,7 @@ def _by_hand(
         round=round_,
         transaction=transaction,
         hints="0x" + hints.hex(),
-        answers={
-            BTC: FeedAnswer(price=from_scaled(answer, 8), contributors=3, spread_bps=0, reporter=next(iter(by_address)))
-        },
+        answers={BTC: told},
         reports=tuple(
             ReportRecord(
                 verdict=Verdict.INCLUDED,
