@@ -97,6 +97,8 @@ def explain(
     json: AsJson = False,
 ) -> None:
     """The derivation of an answer: from sources through reporters to the median on chain."""
+    if round_ is not None and attempt is not None:
+        raise typer.BadParameter("a round is one attempt: name --round or --attempt")
     base = _base(url, config)
     published = _ask(f"{base}/v1/feeds")
     feeds = {feed["pair"]: feed for feed in published["feeds"]}
@@ -108,6 +110,8 @@ def explain(
         record = _ask(f"{base}/v1/groups/{feeds[wanted]['group']}/rounds/{number}")
     else:
         record = _ask(f"{base}/v1/attempts/{attempt}")
+        if record["group"] != feeds[wanted]["group"]:
+            raise AskError(f"attempt {attempt} is of group {record['group']}; {wanted} is of {feeds[wanted]['group']}")
     console = output()
     if json:
         console.print_json(data=record)

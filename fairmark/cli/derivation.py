@@ -27,7 +27,7 @@ from core.currency import DOLLARS, ConversionGraph, Rate
 from core.errors import ConversionError
 from core.median import lower_median, to_scaled, weighted_lower_median
 from core.types import Aggregate, Feed, Pair, Quote, SignedReport
-from fairmark.cli.verdicts import quote_rules, report_rules
+from fairmark.cli.verdicts import answer_rules, quote_rules, report_rules
 from fetchers.averages import weights
 
 _BAD = "[red]"
@@ -173,6 +173,8 @@ def derivation(
     for address in record.get("silent", ()):
         reports.add(f"[yellow]{escape(address)} was silent[/]: registered, and sent neither report nor refusal")
     root.add(report_rules(record))
+    if (told := answer_rules(record, pair)) is not None:
+        root.add(told)
     timings = ", ".join(f"{step} {float(ms):.1f}" for step, ms in record["timings_ms"].items())
     root.add(f"[dim]timings in ms: {timings}[/]")
     return root

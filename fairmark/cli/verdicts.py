@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.markup import escape
 
+from aggregator.validation import Held
 from core.types import QUOTE_RULES, REPORT_RULES, Pair
 
 BY_SOURCE = ("time", "trade", "book")
@@ -54,9 +55,31 @@ def quote_rules(report: Mapping[str, Any], pair: Pair) -> str:
 
 
 def report_rules(record: Mapping[str, Any]) -> str:
-    """What the rules said of the attempt's reports."""
+    """What the rules said of the attempt's reports, if there are any."""
+    if not record["reports"]:
+        return "[dim]rules over reports: none came[/]"
     found = ((_REPORT_CODES.get(one["code"] or ""), one["fetcher"]) for one in record["reports"])
     return _line("reports", REPORT_RULES, found)
+
+
+def answer_rules(record: Mapping[str, Any], pair: Pair) -> str | None:
+    """What the rules over the reports' prices said of the answer; None where no report got so far.
+
+    The first rule that holds an answer names it: those after it were not asked.
+    """
+    answer = record["answers"].get(pair)
+    if answer is None:
+        why = record["feeds_without_answer"].get(pair)
+        return None if why is None else f"[dim]rules over the answer: contributors [red]✗ {escape(why)}[/][/]"
+    told = ["contributors ✓"]
+    if answer.get("confirmed"):
+        told.append(f"[yellow]beyond a limit and confirmed[/]: {escape(answer['why_held'])}")
+    for rule in () if answer.get("confirmed") else Held:
+        if answer.get("held") == rule:
+            told.append(f"{rule} [red]✗ {escape(answer['why_held'])}[/]")
+            break
+        told.append(f"{rule} ✓")
+    return f"[dim]rules over the answer: {', '.join(told)}[/]"
 
 
 def _line(of: str, rules: Sequence[str], rejected: Iterable[tuple[str | None, str]]) -> str:

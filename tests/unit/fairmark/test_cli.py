@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from decimal import Decimal
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import typer
 from rich.console import Console
 
 from core.types import FailureCode, Mode, Pair, Quote, SourceFailure
@@ -112,3 +117,35 @@ def test_an_output_that_is_no_terminal_has_no_width(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr(sys, "stdout", io.StringIO())
     assert output().width == UNLIMITED
+
+
+@pytest.fixture
+def service() -> Iterator[str]:
+    """A BFF with two groups and one attempt, of `majors`."""
+    feeds = [{"pair": "BTC/USD", "group": "majors", "index": 0}, {"pair": "SOL/USD", "group": "others", "index": 0}]
+    replies = {"/v1/feeds": {"feeds": feeds}, f"/v1/attempts/{'0' * 32}": {"group": "majors"}}
+
+    class Replies(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = json.dumps(replies[self.path]).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Nothing to standard error."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Replies) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_an_attempt_is_explained_for_feeds_of_its_own_group_only(service: str) -> None:
+    with pytest.raises(ask.AskError, match="is of group majors; SOL/USD is of others"):
+        ask.explain("sol-usd", attempt="0" * 32, url=service)
+    with pytest.raises(typer.BadParameter, match="--round or --attempt"):
+        ask.explain("sol-usd", round_=1, attempt="0" * 32, url=service)

@@ -369,6 +369,32 @@ def test_each_rules_verdict_is_told_on_quotes_and_on_reports() -> None:
     ) in shown
 
 
+def test_the_verdict_of_each_rule_over_the_answer_is_told() -> None:
+    def told(**changes: Any) -> list[str]:
+        return [line for line in lines(record(**changes)) if line.startswith("rules over the answer")]
+
+    whole = {**record()["answers"]["BTC/USD"], "state": "ok", "confidence": "1", "sources": 9, "held": ""}
+    assert told() == told(answers={"BTC/USD": whole})
+    assert told() == ["rules over the answer: contributors ✓, dispersion ✓, deviation ✓"]
+    far = {**whole, "held": "deviation", "why_held": "+1200 bps, 1000 at most"}
+    assert told(answers={"BTC/USD": far}) == [
+        "rules over the answer: contributors ✓, dispersion ✓, deviation ✗ +1200 bps, 1000 at most"
+    ]
+    apart = {**whole, "held": "dispersion", "why_held": "200 bps apart"}
+    assert told(answers={"BTC/USD": apart}) == ["rules over the answer: contributors ✓, dispersion ✗ 200 bps apart"]
+    confirmed = {**whole, "confirmed": True, "why_held": "+1200 bps, 1000 at most"}
+    assert told(answers={"BTC/USD": confirmed}) == [
+        "rules over the answer: contributors ✓, beyond a limit and confirmed: +1200 bps, 1000 at most"
+    ]
+    alone = {"answers": {}, "feeds_without_answer": {"BTC/USD": "2 contributors, 3 are needed"}}
+    assert told(**alone) == ["rules over the answer: contributors ✗ 2 contributors, 3 are needed"]
+
+
+def test_of_an_attempt_that_got_no_report_no_rule_is_said_to_have_passed() -> None:
+    none = record(reports=[], answers={}, code="unroutable", state="failed", transaction=None)
+    assert [line for line in lines(none) if line.startswith("rules")] == ["rules over reports: none came"]
+
+
 def test_every_code_of_a_rule_has_its_rule() -> None:
     assert set(verdicts._REPORT_CODES) == {str(fault) for fault in Fault if fault is not Fault.LATE}
     assert set(verdicts._REPORT_CODES.values()) == set(REPORT_RULES)
