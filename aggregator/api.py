@@ -40,7 +40,9 @@ GroupName = Annotated[str, Path(pattern=r"^[a-z][a-z0-9-]{0,30}$", examples=["ma
 
 
 class AttemptSummary(BaseModel):
-    """An attempt in short. Prices are strings. `code` is null unless it failed; `round` unless it was accepted."""
+    """An attempt in short. Prices are strings. `code` is null unless it failed; `round` unless it was accepted.
+
+    held: why the contract's breaker keeps a feed's standing answer, by pair."""
 
     id: str
     group: str
@@ -58,6 +60,7 @@ class AttemptSummary(BaseModel):
     answers: dict[str, str]
     confidence: dict[str, str]
     feeds_without_answer: dict[str, str]
+    held: dict[str, str]
     total_ms: float | None
 
 
@@ -93,6 +96,7 @@ def summary(record: AttemptRecord) -> dict[str, Any]:
         "answers": {pair: answer.price for pair, answer in record.answers.items()},
         "confidence": {pair: answer.confidence for pair, answer in record.answers.items()},
         "feeds_without_answer": record.feeds_without_answer,
+        "held": {pair: answer.why_held for pair, answer in record.answers.items() if answer.held},
         "total_ms": record.timings_ms.get("total"),
     }
 

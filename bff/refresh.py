@@ -46,7 +46,7 @@ class Refresher:
     async def refresh(self, listed: Listed) -> RefreshedPrice:
         """The price of a round whose moment is not older than this request by more than a second.
 
-        Raises `Problem`: 503 with the attempt's code, `feed_not_updated`, `chain_unavailable` or
+        Raises `Problem`: 503 with the attempt's code, `feed_not_updated`, `answer_held`, `chain_unavailable` or
         `aggregator_unavailable`; 504 `refresh_timeout`. Each carries the attempt's id, where there is one, and the last
         good answer.
         """

@@ -44,7 +44,11 @@ def attempt_failed(outcome: RefreshOutcome, last: Price | None) -> Problem:
 
 
 def feed_not_updated(pair: str, outcome: RefreshOutcome, last: Price | None) -> Problem:
-    detail = f"round {outcome.round} was accepted, but too few reporters had a price for {pair}"
+    if (why := outcome.held.get(pair)) is not None:
+        detail = f"round {outcome.round} was accepted, but the breaker holds the answer for {pair}: {why}"
+        return _not_refreshed(503, "answer_held", "The new price waits to be confirmed", detail, outcome.id, last)
+    why = outcome.feeds_without_answer.get(pair, "too few reporters had a price for it")
+    detail = f"round {outcome.round} was accepted, but left {pair} alone: {why}"
     return _not_refreshed(503, "feed_not_updated", "The refresh brought no new price", detail, outcome.id, last)
 
 

@@ -29,7 +29,8 @@ _PING_TIMEOUT_S = 1.5
 
 class RefreshOutcome(Struct, frozen=True, kw_only=True):
     """What became of a refresh so far. round, transaction: where it was accepted. code, detail: why it failed.
-    confidence: by pair, how much of what was wanted stands behind its answers."""
+    confidence: by pair, how much of what was wanted stands behind its answers. feeds_without_answer, held: by pair,
+    why an accepted round left the feed alone, or why the contract's breaker keeps its standing answer."""
 
     id: str
     state: str
@@ -39,6 +40,8 @@ class RefreshOutcome(Struct, frozen=True, kw_only=True):
     round: int | None = None
     transaction: str | None = None
     confidence: dict[str, Decimal] = {}
+    feeds_without_answer: dict[str, str] = {}
+    held: dict[str, str] = {}
 
     @property
     def accepted(self) -> bool:

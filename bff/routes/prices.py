@@ -77,8 +77,9 @@ def prices_router(
     async def refresh(pair: PairSlug) -> Response:
         """Joins an open attempt of the pair's group, or starts one, and answers with the price of its round. No body.
 
-        503 says why there is no new price (`no_quorum`, `feed_not_updated`, `aggregator_unavailable`, …), 504
-        `refresh_timeout` that the attempt goes on; both give the attempt's id and the last good answer."""
+        503 says why there is no new price (`no_quorum`, `feed_not_updated`, `answer_held` by the contract's breaker,
+        `aggregator_unavailable`, …), 504 `refresh_timeout` that the attempt goes on; both give the attempt's id and the
+        last good answer."""
         return document(await refresher.refresh(_find(catalogue, pair)), NO_STORE)
 
     @router.head("/v1/prices/{base}/{quote}", include_in_schema=False)

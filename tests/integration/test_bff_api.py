@@ -273,14 +273,14 @@ class TestReadProblems:
         assert response.headers["x-request-id"] == "r-1"
 
 
-def accepting(chain: FakeChain, *, updated: bool = True):
+def accepting(chain: FakeChain, *, updated: bool = True, **told: object):
     """An aggregator whose refresh puts round 8 on the chain; BTC/USD is in it if `updated`."""
 
     def on_refresh(_request: httpx.Request) -> httpx.Response:
         btc = answer(value=7_200_000_000_001, round_=8, observed_ms=NOW_MS) if updated else answer()
         eth = answer(ETH, 400_002, decimals=2, round_=8, observed_ms=NOW_MS)
         chain.reading = reading(8, btc, eth)
-        return ended("accepted", round=8, moment=NOW_MS, transaction=transaction_of(8), detail="", code=None)
+        return ended("accepted", round=8, moment=NOW_MS, transaction=transaction_of(8), detail="", code=None, **told)
 
     return on_refresh
 
@@ -354,8 +354,32 @@ class TestRefresh:
         body = problem_document(response)
         assert (response.status_code, body["code"], body["attempt"]) == (503, "feed_not_updated", ATTEMPT)
         assert body["last"] == BTC_LAST
-        assert body["detail"] == "round 8 was accepted, but too few reporters had a price for BTC/USD"
+        assert body["detail"] == "round 8 was accepted, but left BTC/USD alone: too few reporters had a price for it"
         assert (other.status_code, other.json()["price"]) == (200, "4000.02")
+
+    @pytest.mark.parametrize(
+        ("told", "code", "detail"),
+        [
+            (
+                {"feeds_without_answer": {"BTC/USD": "2 contributors, 3 are needed"}},
+                "feed_not_updated",
+                "round 8 was accepted, but left BTC/USD alone: 2 contributors, 3 are needed",
+            ),
+            (
+                {"held": {"BTC/USD": "+3854 bps from the standing 71234.56, 1000 at most"}},
+                "answer_held",
+                "round 8 was accepted, but the breaker holds the answer for BTC/USD: +3854 bps from the standing "
+                "71234.56, 1000 at most",
+            ),
+        ],
+    )
+    async def test_an_accepted_round_without_a_new_answer_says_why(self, told, code, detail):
+        chain = FakeChain()
+        async with bff_house(chain=chain, aggregator=FakeAggregator(accepting(chain, updated=False, **told))) as house:
+            await with_transaction(house)
+            body = problem_document(await house.client.post("/v1/prices/BTC-USD/refresh"))
+        assert (body["status"], body["code"], body["detail"]) == (503, code, detail)
+        assert body["last"] == BTC_LAST
 
     async def test_an_attempt_that_takes_too_long(self):
         def on_refresh(_request):
