@@ -28,6 +28,7 @@ from aggregator.running import (
     joins,
     next_moment,
     reason_for,
+    refused,
     report_record,
     silent,
     verdicts_so_far,
@@ -231,7 +232,7 @@ class Engine:
             running.check_published()
         stopped = await self._stopped(validation, collection)
         if validation.reason is not None:
-            raise AttemptFailedError(validation.reason, validation.detail)
+            raise AttemptFailedError(validation.reason, validation.detail + refused(collection.refusals))
         if stopped:
             raise AttemptFailedError(FailureReason.REPORTER_STOPPED, stopped)
         self._move(

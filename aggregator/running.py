@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import msgspec
 
-from aggregator.attempts import AttemptRecord, FailureReason, FeedAnswer, ReportRecord, Verdict
+from aggregator.attempts import AttemptRecord, FailureReason, FeedAnswer, RefusalRecord, ReportRecord, Verdict
 from aggregator.collection import Collection
 from aggregator.edges import Flight
 from aggregator.errors import AttemptFailedError, KeyInUseError
 from aggregator.states import State
 from aggregator.validation import Fault, Judged, Validation, validate
 from broker.errors import BrokerError, BrokerUnavailableError, UnroutableError
-from broker.messages import MAX_DETAIL
+from broker.messages import MAX_DETAIL, MOMENT_TOO_FAR
 from contracts.errors import (
     ContractError,
     InvalidSignatureError,
@@ -120,6 +120,17 @@ def silent(collection: Collection) -> tuple[str, ...]:
     signed = {one.signer for one in collection.received if expected.own(one)}
     refused = {refusal.reporter.lower() for refusal in collection.refusals}
     return tuple(sorted(expected.known.signers - signed - refused))
+
+
+def refused(refusals: Sequence[RefusalRecord]) -> str:
+    """The codes of those that did not sign, to stand behind what came of that."""
+    return f" (refused: {', '.join(sorted(one.code for one in refusals))})" if refusals else ""
+
+
+def clock_off(record: AttemptRecord, f: int) -> bool:
+    """Whether an attempt has no quorum, and more than f reporters say, unsigned, that our clock is wrong."""
+    said = {one.reporter for one in record.refusals if one.code == MOMENT_TOO_FAR}
+    return record.code == FailureReason.NO_QUORUM and len(said) > f
 
 
 def report_record(judged: Judged) -> ReportRecord:

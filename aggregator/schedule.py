@@ -10,6 +10,7 @@ from aggregator.attempts import Cause, FailureReason
 from aggregator.edges import Known
 from aggregator.engine import Engine
 from aggregator.joining import Desk
+from aggregator.running import clock_off
 from aggregator.states import State
 from contracts.errors import ContractError
 from core.clock import Clock
@@ -30,7 +31,7 @@ _OUTSIDE = frozenset(
 )
 _OWN = frozenset({FailureReason.BROKER_UNAVAILABLE, FailureReason.CHAIN_UNAVAILABLE, FailureReason.SUBMISSION_FAILED})
 """What another instance may have, though this one has not (a broker, a node, a key with funds): then it is for that one
-to start attempts."""
+to start attempts. So it is where this one's clock is wrong."""
 HINT_WINDOW_MS = 10_000
 HINT_PAUSE_MS = 1_000
 """Shortest time between two attempts that hints start in one group."""
@@ -164,7 +165,8 @@ class Heartbeat:
             self._failures = 0
             return 0
         # an accepted round may still leave the feed alone that was due: trying at once again would not help it
-        if record.code in _OWN:
+        known = self._engine.known
+        if record.code in _OWN or (known is not None and clock_off(record, known.f)):
             self._step_down(self._engine.group.name)
         longest_ms = RECOVERY_MS if record.code in _OUTSIDE else self._beat_ms // 4 if due else START_RETRY_MS
         return self._failed(min(longest_ms, self._beat_ms // 4))

@@ -82,6 +82,11 @@ class Report(Struct, frozen=True, kw_only=True, tag="report/2", forbid_unknown_f
             raise ValueError("signed: a number is larger than its place in a report")
 
 
+MOMENT_TOO_FAR = "moment_too_far"
+"""A refusal's code: the job's moment is too far from the fetcher's own clock. Where many say so, the job's sender's
+clock is wrong."""
+
+
 class Refusal(Struct, frozen=True, kw_only=True, tag="refusal/1", forbid_unknown_fields=True):
     """A fetcher's answer when it does not sign: why, and what it saw. The aggregator need not wait for it."""
 

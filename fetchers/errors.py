@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from broker.messages import MOMENT_TOO_FAR
 from core.errors import FairmarkError
 
 
@@ -15,7 +16,7 @@ class RefusalCode(StrEnum):
     UNKNOWN_GROUP = "unknown_group"  # this fetcher does not serve it
     BUDGET_TOO_SHORT = "budget_too_short"  # no time to ask anybody
     MOMENT_INVALID = "moment_invalid"  # not on the group's grid
-    MOMENT_TOO_FAR = "moment_too_far"  # too far behind this fetcher's own clock, or ahead of it
+    MOMENT_TOO_FAR = MOMENT_TOO_FAR  # too far behind this fetcher's own clock, or ahead of it
     MOMENT_PASSED = "moment_passed"  # not later than one already signed, or than the contract's last
     CLOCK_OFF = "clock_off"  # this fetcher's own clock is wrong: it does not know what it saw when
     TOO_MANY_JOBS = "too_many_jobs"  # more jobs a second for this group than a fetcher asks its sources for

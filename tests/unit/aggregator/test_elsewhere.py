@@ -135,6 +135,14 @@ async def test_a_leader_that_cannot_make_attempts_lets_another_lead() -> None:
             reporter.refuses = "no_prices"
         await beat.beat()
         assert stepped_down == []  # nobody else would have a quorum
+        for reporter in w.reporters[:2]:  # one of whom is honest
+            reporter.refuses = "moment_too_far"
+        await beat.beat()
+        assert stepped_down == ["majors"]
+        w.reporters[0].refuses = "no_prices"
+        await beat.beat()
+        assert stepped_down == ["majors"]  # one alone may lie
+        stepped_down.clear()
         w.bus.broken = True
         assert await beat.beat() <= 4_000
         assert stepped_down == ["majors"]

@@ -187,7 +187,7 @@ async def test_below_quorum_nothing_is_submitted_and_the_refusals_are_recorded()
     async with world(change) as w:
         record = await w.attempt()
         assert (record.state, record.code) == (State.FAILED, "no_quorum")
-        assert record.detail == "2 valid reports, 3 are needed"
+        assert record.detail == "2 valid reports, 3 are needed (refused: no_prices)"
         assert record.silent == (SIGNERS[0].address.lower(),)  # and not SIGNERS[1], who refused
         assert [(one.fetcher, one.code) for one in record.refusals] == [("fetcher-1", "no_prices")]
         assert w.chain.submitted == []
