@@ -48,8 +48,8 @@ HedgeAfter = Callable[[str], float | None]
 class Asks:
     """Every candidate asked in one fetch, once, whoever needs it, and judged for each feed by that feed's own rules.
 
-    Streams tell no volume: where a plan's quotes are weighed by it, its candidates are requested, and what their
-    streams showed is taken of those that do not answer.
+    Where a plan's quotes are weighed by volume, a candidate whose stream tells none is requested, and what its stream
+    showed is taken where no answer comes.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Asks:
         self.deadline = deadline
         self._using = using
         weighed = [plan for plan in plans if plan.feed.aggregate is Aggregate.VOLUME and using is Using.ANY]
-        self._requested = {one for plan in weighed for markets in plan.by_source() for one in markets}
+        self._weighed = {one for plan in weighed for markets in plan.by_source() for one in markets}
         self._shown: dict[Candidate, Reading | None] = {}
         self._priority = priority
         self._hedge_after = hedge_after
@@ -91,7 +91,8 @@ class Asks:
 
     def _at_once(self, candidate: Candidate) -> bool:
         """Whether no request is made for it."""
-        return candidate not in self._requested and self._streamed(candidate) is not None
+        shown = self._streamed(candidate)
+        return shown is not None and (candidate not in self._weighed or shown.ticker.volume is not None)
 
     def ask(self, candidate: Candidate, anyway: bool = False) -> asyncio.Task[Reading | SourceFailure]:
         """anyway: though its source is in quarantine. One that was passed over for that is asked then, once."""
@@ -169,7 +170,7 @@ class Asks:
         self._started[candidate] = self._loop.time()  # one that is cancelled before this was not asked
         try:
             shown = self._streamed(candidate)
-            if shown is not None and candidate not in self._requested:
+            if shown is not None and self._at_once(candidate):
                 return shown
             if self._using is Using.STREAMS:
                 return SourceFailure(

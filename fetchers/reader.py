@@ -58,7 +58,7 @@ class PoolReader:
         if self._streams is None:
             return None
         found = self._streams.latest(candidate.source, candidate.pair, moment)
-        return None if found is None else self._noted(found)
+        return None if found is None else self._noted(found, streamed=True)
 
     async def read(
         self, candidate: Candidate, deadline: float, priority: Priority = Priority.JOB, anyway: bool = False
@@ -68,8 +68,8 @@ class PoolReader:
         )
         return found if isinstance(found, SourceFailure) else self._noted(found)
 
-    def _noted(self, found: Reading) -> Reading:
-        changed_ms = self._changes.saw(found.source, found.pair, found.ticker, found.received_ms)
+    def _noted(self, found: Reading, *, streamed: bool = False) -> Reading:
+        changed_ms = self._changes.saw(found.source, found.pair, found.ticker, found.received_ms, streamed=streamed)
         return msgspec.structs.replace(found, changed_ms=changed_ms)
 
 

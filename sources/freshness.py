@@ -7,7 +7,9 @@ What counts as a change, by this rule:
 
 - another last price, or another bid or ask: somebody traded or quoted;
 - more volume than before: somebody traded at the very same price, as happens for hours on a pegged pair. Less volume is
-  no sign of life: it falls by itself while old trades leave a window of 24 hours.
+  no sign of life: it falls by itself while old trades leave a window of 24 hours. So a stream's volume is compared with
+  the stream's alone, and a body's with a body's: the two windows fall in steps of their own, and who looked at one
+  after the other would see a dead market's volume rise.
 
 Only what two readings both show is compared, so that a stream's short message and a REST body do not look like change
 to each other. Nothing is concluded from before a watch began: after a restart, or where nobody looked for longer than
@@ -34,17 +36,24 @@ class _Watch:
     last: Decimal
     bid: Decimal | None
     ask: Decimal | None
-    volume: Decimal | None
     since_ms: int
     seen_ms: int
+    volume: Decimal | None = None
+    streamed_volume: Decimal | None = None
 
-    def changed(self, ticker: Ticker) -> bool:
-        return (
-            ticker.last != self.last
-            or _differs(ticker.bid, self.bid)
-            or _differs(ticker.ask, self.ask)
-            or (ticker.volume is not None and self.volume is not None and ticker.volume > self.volume)
-        )
+    def shows_another(self, ticker: Ticker) -> bool:
+        """Another price, or another book."""
+        return ticker.last != self.last or _differs(ticker.bid, self.bid) or _differs(ticker.ask, self.ask)
+
+    def note_volume(self, volume: Decimal | None, streamed: bool) -> bool:
+        """Whether it rose."""
+        if volume is None:
+            return False
+        if streamed:
+            before, self.streamed_volume = self.streamed_volume, volume
+        else:
+            before, self.volume = self.volume, volume
+        return before is not None and volume > before
 
 
 class ChangeTracker:
@@ -58,28 +67,28 @@ class ChangeTracker:
     def __len__(self) -> int:
         return len(self._watches)
 
-    def saw(self, source: str, pair: Pair, ticker: Ticker, received_ms: int) -> int:
+    def saw(self, source: str, pair: Pair, ticker: Ticker, received_ms: int, *, streamed: bool = False) -> int:
         """Note a reading; since when (our clock, ms) its price has been seen unchanged: `received_ms` if it is new.
 
-        A reading that comes late, after one received later, changes nothing.
+        streamed: a stream showed it. A reading that comes late, after one received later, changes nothing.
         """
         key = (source, pair)
         watch = self._watches.get(key)
         if watch is None or received_ms - watch.seen_ms > self._max_gap_ms:
-            self._watches[key] = _Watch(ticker.last, ticker.bid, ticker.ask, ticker.volume, received_ms, received_ms)
+            self._watches[key] = watch = _Watch(ticker.last, ticker.bid, ticker.ask, received_ms, received_ms)
+            watch.note_volume(ticker.volume, streamed)
             self._watches.move_to_end(key)
             if len(self._watches) > self._capacity:
                 self._watches.popitem(last=False)
             return received_ms
-        changed = watch.changed(ticker)
+        another = watch.shows_another(ticker)
         if received_ms < watch.seen_ms:
-            return received_ms if changed else min(watch.since_ms, received_ms)
-        if changed:
+            return received_ms if another else min(watch.since_ms, received_ms)
+        if watch.note_volume(ticker.volume, streamed) or another:
             watch.since_ms = received_ms
         watch.last = ticker.last
         watch.bid = watch.bid if ticker.bid is None else ticker.bid
         watch.ask = watch.ask if ticker.ask is None else ticker.ask
-        watch.volume = watch.volume if ticker.volume is None else ticker.volume
         watch.seen_ms = received_ms
         self._watches.move_to_end(key)
         return watch.since_ms

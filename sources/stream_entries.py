@@ -26,6 +26,7 @@
     symbol = "s"                      # in an item; "$.arg.s" is in the message itself
     symbol_as = "ticker.{symbol}"     # how the symbol stands there
     last = "c"                        # ticker: last, bid, ask; book: bid, ask; trade: price, size, and id
+    volume = "v"                      # ticker, optional: traded in 24 hours, in the base currency; may be missing
     time = "ts"
     time_unit = "ms"
     sequence = "seq"                  # numbers by which losses and repetitions are seen
@@ -57,7 +58,11 @@ _WORDS = {"symbol", "symbol_lower", "base", "quote", "base_lower", "quote_lower"
 _SEND_WORDS = {"items", "n", "now_s"}
 _BRACES = re.compile(r"\{(\w+)\}")
 _SYMBOL = re.compile(r"[A-Za-z0-9:_/.-]{2,40}")
-_FIELDS = {"ticker": ({"last"}, {"bid", "ask"}), "book": ({"bid", "ask"}, set()), "trade": ({"price", "size"}, {"id"})}
+_FIELDS = {
+    "ticker": ({"last"}, {"bid", "ask", "volume"}),
+    "book": ({"bid", "ask"}, set()),
+    "trade": ({"price", "size"}, {"id"}),
+}
 
 
 class _Table(BaseModel):
@@ -105,6 +110,7 @@ class MessageFormat(_Table):
     last: str | None = None
     bid: str | None = None
     ask: str | None = None
+    volume: str | None = None
     price: str | None = None
     size: str | None = None
     id: str | None = None
@@ -116,7 +122,8 @@ class MessageFormat(_Table):
     @model_validator(mode="after")
     def _check(self) -> MessageFormat:
         needed, allowed = _FIELDS[self.carries]
-        given = {name for name in ("last", "bid", "ask", "price", "size", "id") if getattr(self, name) is not None}
+        names = ("last", "bid", "ask", "volume", "price", "size", "id")
+        given = {name for name in names if getattr(self, name) is not None}
         if missing := needed - given:
             raise ValueError(f"a {self.carries} needs {', '.join(sorted(missing))}")
         if extra := given - needed - allowed:

@@ -18,6 +18,7 @@ from core.types import FailureCode, Pair
 from sources.entries import SourceEntry
 from sources.http import Reading
 from sources.latest import Track
+from sources.parse import MAX_VOLUME
 from sources.stream_control import Control, Heard
 from sources.stream_entries import StreamFormat, fill
 from sources.stream_shape import Shape, check_depth_fast
@@ -55,7 +56,7 @@ Sink = Callable[[Update], None]
 class _Market:
     """One pair's state: what its last messages said, put together. book_ms: when bid and ask came, by our clock."""
 
-    __slots__ = ("append", "ask", "bid", "book_ms", "last", "pair", "track")
+    __slots__ = ("append", "ask", "bid", "book_ms", "last", "pair", "track", "volume")
 
     def __init__(self, pair: Pair, track: Track) -> None:
         self.pair = pair
@@ -68,6 +69,7 @@ class _Market:
         self.bid: Decimal | None = None
         self.ask: Decimal | None = None
         self.book_ms = 0
+        self.volume: Decimal | None = None
         self.track.readings.clear()
 
 
@@ -103,9 +105,10 @@ class StreamReader:
         self.name = entry.name
         words = {pair: entry.stream_words(pair) for pair in tracks}
         self._markets = {pair: _Market(pair, track) for pair, track in tracks.items()}
-        has_book = any(each.bid is not None for each in format_.messages)
+        self._has_book = any(each.bid is not None for each in format_.messages)
+        self._has_volume = any(each.volume is not None for each in format_.messages)
         self._places: list[tuple[str, dict[str, _Place]]] = []
-        self._kinds = tuple(self._kind(Shape(each, words), has_book, sink) for each in format_.messages)
+        self._kinds = tuple(self._kind(Shape(each, words), sink) for each in format_.messages)
         self._control = Control(format_)
         self.answer = ""
         """What to send after `Heard.ANSWERED`."""
@@ -160,7 +163,7 @@ class StreamReader:
         except (msgspec.MsgspecError, ValueError, ArithmeticError, RecursionError) as error:
             return self._bad(FailureCode.MALFORMED, str(error))
 
-    def _kind(self, shape: Shape, has_book: bool, sink: Sink | None) -> _Kind:
+    def _kind(self, shape: Shape, sink: Sink | None) -> _Kind:
         places = {symbol: _Place(self._markets[pair]) for symbol, pair in shape.symbols.items()}
         names = {
             "places": places,
@@ -171,10 +174,13 @@ class StreamReader:
             "repeated": self._repeated,
             "bad_time": self._bad_time,
             "bad_price": self._bad_price,
+            "bad_volume": self._bad_volume,
         }
         self._places.append((shape.carries, places))
         marker, *others = sorted(shape.markers, key=len, reverse=True) or [b""]
-        take = compile_take(shape, has_book=has_book, has_sink=sink is not None, names=names)
+        take = compile_take(
+            shape, has_book=self._has_book, has_volume=self._has_volume, has_sink=sink is not None, names=names
+        )
         return marker, tuple(others), shape.decode, shape.items, take
 
     def _gap(self, missed: int) -> int:
@@ -198,6 +204,9 @@ class StreamReader:
     def _bad_price(self, symbol: str, *prices: Decimal) -> Heard:
         shown = ", ".join(f"{price!s:.40}" for price in prices)
         return self._bad(FailureCode.INVALID_PRICE, f"{symbol}: of {shown} one can be no price, or no size")
+
+    def _bad_volume(self, symbol: str, volume: Decimal) -> Heard:
+        return self._bad(FailureCode.INVALID_PRICE, f"{symbol}: volume {volume!s:.40} is not from 0 to {MAX_VOLUME}")
 
     def _no_data(self, raw: bytes, failed: Exception | None) -> Heard:
         """What a message is that is no data. failed: why it is none, though it looked like it."""

@@ -33,6 +33,8 @@ _THIRDS: Mapping[str, tuple[str | None, ...]] = {
     "book": ("bid", "ask", None),
     "trade": ("price", "size", "id"),
 }
+_OPTIONAL = Decimal | None
+"""The one kind of field that an object may be without."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FACTOR: Mapping[TimeUnit, Decimal] = {
     "s": Decimal(1000),
@@ -46,8 +48,9 @@ _LARGEST_TIME = Decimal(10) ** 20
 class Shape:
     """One kind of message. Use: `markers`, `decode`, then take the tree, or each item of `items`, as `access` says.
 
-    access: where its fields are once it is decoded, as attributes of `item` and `tree`: symbol, time, number, and three
-    by what it carries: last, bid, ask; bid, ask; price, size, id. What is not declared is not in it.
+    access: where its fields are once it is decoded, as attributes of `item` and `tree`: symbol, time, number, volume
+    (None where a message has none), and three by what it carries: last, bid, ask; bid, ask; price, size, id. What is
+    not declared is not in it.
     int_is_ms: a time that was decoded as an integer is in milliseconds as it stands; else `to_ms` makes it so.
     """
 
@@ -73,6 +76,7 @@ class Shape:
             "first": (first, Decimal),
             "second": (second, Decimal),
             "third": (third, int | str if self.carries == "trade" else Decimal),
+            "volume": (format_.volume, _OPTIONAL),
         }
         self.access: dict[str, str] = {}
         for name, (path, kind) in wanted.items():
@@ -139,7 +143,8 @@ def _struct(leaves: Mapping[Steps, Any]) -> type:
     if names and len(names) < len(kinds):
         raise ValueError("a path takes for a list what another takes for an object")
     if names:
-        fields = [(_attributes((name,)), kinds[name]) for name in names]
+        fields: list[Any] = [(_attributes((name,)), kinds[name]) for name in names if kinds[name] is not _OPTIONAL]
+        fields += [(_attributes((name,)), _OPTIONAL, None) for name in names if kinds[name] is _OPTIONAL]
         rename = {_attributes((name,)): name for name in names}
         return msgspec.defstruct("Node", fields, rename=rename, gc=False)
     last = max(step for step in kinds if isinstance(step, int)) if kinds else -1

@@ -14,7 +14,7 @@ from typing import Any
 
 from core.types import MAX_PRICE, MIN_PRICE
 from sources.http import Reading
-from sources.parse import Ticker
+from sources.parse import MAX_VOLUME, Ticker
 from sources.stream_control import Heard
 from sources.stream_shape import EARLIEST_MS, LATEST_MS, Shape
 
@@ -29,14 +29,16 @@ Take = Callable[[Any, Any, int], Heard]
 and `ValueError` for a number that is none."""
 
 
-def compile_take(shape: Shape, *, has_book: bool, has_sink: bool, names: Mapping[str, Any]) -> Take:
-    """has_book: some message of the stream has bid and ask, so that a price without them is half a ticker.
+def compile_take(shape: Shape, *, has_book: bool, has_volume: bool, has_sink: bool, names: Mapping[str, Any]) -> Take:
+    """has_book: some message of the stream has bid and ask, so that a price without them is half a ticker. has_volume:
+    some message tells a volume, which is then shown beside the others' prices too.
 
-    names: places (by symbol), source, sink, Trade, bad_time, bad_price, gap, repeated: `StreamReader` has
+    names: places (by symbol), source, sink, Trade, bad_time, bad_price, bad_volume, gap, repeated: `StreamReader` has
     them.
     """
     at = shape.access
-    text = "\n    ".join(["def take(tree, item, received_ms):", *_lines(shape, has_book=has_book, has_sink=has_sink)])
+    lines = _lines(shape, has_book=has_book, has_volume=has_volume, has_sink=has_sink)
+    text = "\n    ".join(["def take(tree, item, received_ms):", *lines])
     scope: dict[str, Any] = {
         **names,
         "Reading": Reading,
@@ -44,6 +46,7 @@ def compile_take(shape: Shape, *, has_book: bool, has_sink: bool, names: Mapping
         "to_ms": shape.to_ms,
         "MIN_PRICE": MIN_PRICE,
         "MAX_PRICE": MAX_PRICE,
+        "MAX_VOLUME": MAX_VOLUME,
         "MAX_BOOK_AGE_MS": MAX_BOOK_AGE_MS,
         "MAX_SECOND": MAX_SIZE if shape.carries == "trade" else MAX_PRICE,
         "EARLIEST_MS": EARLIEST_MS,
@@ -55,7 +58,7 @@ def compile_take(shape: Shape, *, has_book: bool, has_sink: bool, names: Mapping
     return scope["take"]  # type: ignore[no-any-return]
 
 
-def _lines(shape: Shape, *, has_book: bool, has_sink: bool) -> list[str]:
+def _lines(shape: Shape, *, has_book: bool, has_volume: bool, has_sink: bool) -> list[str]:
     carries, at = shape.carries, shape.access
     is_trade, timed, numbered = carries == "trade", "time" in at, "number" in at
     prices = ["first"] + ["second"] * ("second" in at) + ["third"] * (carries == "ticker" and "third" in at)
@@ -78,6 +81,8 @@ def _lines(shape: Shape, *, has_book: bool, has_sink: bool) -> list[str]:
         f"if not ({' and '.join(f'MIN_PRICE <= {name} <= {most[name]}' for name in prices)}):",
         f"    return bad_price({{symbol}}, {', '.join(prices)})",
     ]
+    checked, taken = _volume_lines(shape) if has_volume else ([], [])
+    lines += checked
     if is_trade:
         lines += ["missed = 0"]
     if numbered:
@@ -104,6 +109,7 @@ def _lines(shape: Shape, *, has_book: bool, has_sink: bool) -> list[str]:
         else:
             lines += ["bid, ask = market.bid, market.ask"]
             aged = has_book
+    lines += taken
     time_ms = "time_ms" if timed else "None"
     if is_trade and has_sink:
         identity = "str({third})" if "third" in at else "''"
@@ -116,9 +122,28 @@ def _lines(shape: Shape, *, has_book: bool, has_sink: bool) -> list[str]:
         "    return DATA",
         *(["if received_ms - market.book_ms > MAX_BOOK_AGE_MS:", "    bid = ask = None"] if aged else []),
         "reading = Reading(source=source, pair=market.pair, received_ms=received_ms, elapsed_ms=0,",
-        f"    ticker=Ticker(last=last, bid=bid, ask=ask, time_ms={time_ms}))",
+        f"    ticker=Ticker(last=last, bid=bid, ask=ask, time_ms={time_ms}{', volume=volume' * has_volume}))",
         "market.append(reading)",
         *(["sink(reading)"] if has_sink else []),
         "return DATA",
     ]
     return lines
+
+
+def _volume_lines(shape: Shape) -> tuple[list[str], list[str]]:
+    """What checks a message's volume, and what takes it, or the last that was told where this one tells none."""
+    if "volume" in shape.access:
+        checked = [
+            "volume = {volume}",
+            "try:",
+            "    possible = volume is None or 0 <= volume <= MAX_VOLUME",
+            "except ArithmeticError:",  # a comparison with NaN
+            "    possible = False",
+            "if not possible:",
+            "    return bad_volume({symbol}, volume)",
+        ]
+        return checked, ["if volume is None:", "    volume = market.volume", "else:", "    market.volume = volume"]
+    taken = ["volume = market.volume"]
+    if shape.carries == "trade":  # a zero that was told before it is none any more
+        taken += ["if not volume:", "    market.volume = volume = None"]
+    return [], taken

@@ -105,7 +105,8 @@ class Streams:
 
     def latest(self, source: str, pair: Pair, moment_ms: int) -> Reading | None:
         """What the stream of `source` showed for `pair` at the moment; None where nothing there is to be believed:
-        no stream, a connection that is down, no reading so early, one that is not fresh, or a crossed book."""
+        no stream, a connection that is down, no reading so early, one that is not fresh, a crossed book, or a market
+        where the stream says that nothing was traded."""
         if pair not in self._wanted.get(source, ()):
             return None
         reading = self._latest.as_of(source, pair, moment_ms)
@@ -203,7 +204,7 @@ class Streams:
 def _noting(changes: ChangeTracker, sink: Sink | None) -> Sink:
     def note(update: Update) -> None:
         if isinstance(update, Reading):
-            changes.saw(update.source, update.pair, update.ticker, update.received_ms)
+            changes.saw(update.source, update.pair, update.ticker, update.received_ms, streamed=True)
         if sink is not None:
             sink(update)
 

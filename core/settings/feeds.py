@@ -73,7 +73,7 @@ class FeedSettings(Section):
     max_jump_bps: int = Field(default=500, ge=1, description="from the last answer, unless most sources agree")
     aggregate: Literal["median", "volume", "trust"] = Field(
         default="median",
-        description="a fetcher's answer: `median`, or one weighted by `volume` (no streams then) or by `trust`",
+        description="a fetcher's answer: `median`, or one weighted by `volume` or by `trust`",
     )
     trust: dict[Name, Annotated[Decimal, Field(gt=0, le=1_000)]] = Field(
         default={}, description="by source, what it weighs where the aggregate is `trust`; others weigh 1"

@@ -73,6 +73,7 @@ async def test_a_round_of_streamed_feeds_makes_no_request_at_all(real: Rounds) -
     for report in seen.record.reports:
         assert {(quote.source, quote.pair, quote.last) for quote in report.quotes} <= shown
         assert all(quote.received_ms <= seen.record.moment + 50 for quote in report.quotes)
+        assert all(quote.volume for quote in report.quotes), "all three streams tell what was traded"
         prices = [quote.price for quote in report.quotes]
         assert to_scaled(report.answers[BTC], 8) == to_scaled(lower_median(prices), 8)
 

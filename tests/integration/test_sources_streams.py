@@ -42,6 +42,11 @@ def shown(streams: Streams, source: str, pair: Pair = BTC) -> Reading | None:
     return streams.latest(source, pair, CLOCK.now_ms())
 
 
+def told_volume(source: str) -> bool:
+    stream = CATALOGUE[source].stream
+    return stream is not None and any(each.volume for each in stream.messages)
+
+
 def true_to(simulator: Simulator, reading: Reading) -> bool:
     """Whether the simulator showed just that: the same last, bid and ask in one market."""
     ticker = reading.ticker
@@ -77,6 +82,7 @@ async def test_every_streamed_pair_shows_the_very_market_that_its_venue_showed()
                     reading = shown(streams, source, pair)
                     # of two channels one may have moved on: then the next look finds them together
                     if reading is not None and true_to(simulator, reading):
+                        assert bool(reading.ticker.volume) == told_volume(source), reading
                         missing.remove((source, pair))
             assert missing == set()
             # some exchanges want a second between two messages of ours
@@ -294,6 +300,7 @@ async def test_a_stream_whose_numbers_begin_anew_is_opened_again(simulator: Simu
         ({"kind": "stale", "seconds": 300}, "expired"),
         ({"kind": "ahead", "seconds": 60}, "future"),
         ({"kind": "crossed"}, "crossed"),
+        ({"kind": "untraded"}, "not_traded"),
     ],
     ids=lambda what: what["kind"] if isinstance(what, dict) else "",
 )

@@ -110,9 +110,10 @@ class FakePool:
 
 @dataclass
 class FakeStreams:
-    """Streams that show what they are told to. prices: by source and pair. received_ms: of all of them."""
+    """Streams that show what they are told to. prices, volumes: by source and pair. received_ms: of all of them."""
 
     prices: dict[tuple[str, str], str] = field(default_factory=dict)
+    volumes: dict[tuple[str, str], str] = field(default_factory=dict)
     received_ms: int = NOW
     lost: dict[str, str] = field(default_factory=dict)
     wanted: dict[str, set[Pair]] = field(default_factory=dict)
@@ -128,7 +129,8 @@ class FakeStreams:
         price = self.prices.get((source, pair))
         if price is None:
             return None
-        ticker = Ticker(last=Decimal(price))
+        volume = self.volumes.get((source, pair))
+        ticker = Ticker(last=Decimal(price), volume=None if volume is None else Decimal(volume))
         return Reading(source=source, pair=pair, ticker=ticker, received_ms=self.received_ms, elapsed_ms=0)
 
     async def run(self) -> None:

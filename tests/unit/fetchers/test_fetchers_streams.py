@@ -100,7 +100,7 @@ async def test_with_streams_only_nobody_is_asked_and_with_requests_only_no_strea
     assert {quote.source for quote in seen.quotes} == {"a", "b"}
 
 
-async def test_where_volume_weighs_sources_are_requested_because_streams_tell_none() -> None:
+async def test_where_volume_weighs_a_source_is_requested_whose_stream_tells_none() -> None:
     weighed = feed("BTC/USD", wanted_sources=2, min_sources=2, aggregate=Aggregate.VOLUME)
     asked = FakePool(
         {("a", "BTC/USD"): "70000", ("b", "BTC/USD"): "70001"}, volumes={("a", "BTC/USD"): "1", ("b", "BTC/USD"): "3"}
@@ -118,6 +118,32 @@ async def test_where_volume_weighs_sources_are_requested_because_streams_tell_no
     asked = pool()
     seen = await fetch(asked, shown, Using.STREAMS, of=weighed)
     assert (asked.asked, seen.answers) == ([], {BTC: Decimal(70010)})
+
+
+async def test_where_volume_weighs_a_stream_that_tells_it_takes_no_request_and_goes_first() -> None:
+    weighed = feed("BTC/USD", wanted_sources=3, min_sources=2, aggregate=Aggregate.VOLUME)
+    shown = streams(a="70000", b="70001", c="70002", d="70003")
+    shown.volumes = {("b", "BTC/USD"): "10", ("d", "BTC/USD"): "25"}
+    asked = FakePool({("a", "BTC/USD"): "70010", ("c", "BTC/USD"): "70012"})
+    seen = await fetch(asked, shown, of=weighed)
+    assert asked.asked == [Candidate("a", BTC)]
+    assert {quote.source: (quote.price, quote.volume) for quote in seen.quotes} == {
+        "a": (Decimal(70010), None),  # weighs what the least of the others does
+        "b": (Decimal(70001), Decimal(10)),
+        "d": (Decimal(70003), Decimal(25)),
+    }
+    assert seen.answers == {BTC: Decimal(70003)}  # 10, 25 and 10: half is reached at the second
+    shown.volumes["a", "BTC/USD"] = "60"
+    seen = await fetch(FakePool({}), shown, of=weighed)
+    assert seen.answers == {BTC: Decimal(70000)}
+
+
+async def test_streamed_volumes_weigh_nothing_in_a_plain_median() -> None:
+    shown = streams(a="70000", b="70001")
+    shown.volumes = {("a", "BTC/USD"): "1", ("b", "BTC/USD"): "3"}
+    assert (await fetch(pool(), shown)).answers == {BTC: Decimal(70000)}
+    weighed = feed("BTC/USD", wanted_sources=2, min_sources=2, aggregate=Aggregate.VOLUME)
+    assert (await fetch(pool(), shown, of=weighed)).answers == {BTC: Decimal(70001)}
 
 
 async def test_a_stream_that_shows_the_same_for_too_long_is_frozen() -> None:

@@ -81,6 +81,7 @@ def test_what_is_shown_is_read_to_the_digit(name: str) -> None:
     reading = latest.as_of(name, pair, NOW)
     assert reading is not None
     assert (reading.ticker.last, reading.ticker.bid, reading.ticker.ask) == (last, bid, ask)
+    assert reading.ticker.volume == (None if name in {"bitstamp", "gemini"} else market.volume)
     trades = [each for each in heard if isinstance(each, Trade)]
     assert [(each.price, each.pair) for each in trades] == [(last, pair)]
     times = {each.time_ms for each in trades}

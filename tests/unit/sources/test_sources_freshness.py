@@ -98,6 +98,25 @@ def test_a_streams_short_message_and_a_rest_body_are_no_change_to_each_other() -
     assert tracker.saw("venue", PAIR, tick("5", bid="4.5", ask="6"), NOW + 20_000) == NOW + 20_000
 
 
+def test_a_streams_volume_above_a_bodys_is_no_trade_and_one_above_its_own_is() -> None:
+    """The two windows of 24 hours fall in steps of their own: looked at in turn, a dead market's would rise."""
+    tracker = ChangeTracker()
+    for step in range(20):
+        streamed = step % 2 == 0
+        volume = str((100 if streamed else 101) - step)
+        assert tracker.saw("venue", PAIR, tick("5", volume=volume), NOW + step * 1000, streamed=streamed) == NOW
+    assert tracker.saw("venue", PAIR, tick("5", volume="82.5"), NOW + 20_000, streamed=True) == NOW + 20_000
+    assert tracker.saw("venue", PAIR, tick("5", volume="82.5"), NOW + 21_000) == NOW + 21_000
+
+
+def test_a_late_reading_with_more_volume_is_from_before_old_trades_left_the_day() -> None:
+    tracker = ChangeTracker()
+    for step in range(20):
+        tracker.saw("venue", PAIR, tick("5", volume=str(100 - step)), NOW + step * 1000, streamed=True)
+    assert tracker.saw("venue", PAIR, tick("5", volume="95"), NOW + 5_000, streamed=True) == NOW
+    assert tracker.saw("venue", PAIR, tick("5", volume="80"), NOW + 20_000, streamed=True) == NOW
+
+
 def test_a_late_reading_changes_nothing() -> None:
     tracker = ChangeTracker()
     tracker.saw("venue", PAIR, tick("5"), NOW)

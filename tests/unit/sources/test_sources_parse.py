@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from core.types import FailureCode
 from sources import ParseError, SourceEntry, Ticker, load_catalogue, parse_ticker
 from sources.errors import EmptyBodyError, InvalidNumberError, MalformedBodyError
-from sources.parse import MAX_BODY_BYTES, turned_over
+from sources.parse import MAX_BODY_BYTES, MAX_VOLUME, turned_over
 
 CATALOGUE = load_catalogue()
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures" / "tickers"
@@ -228,6 +228,7 @@ def with_volume(value: object) -> Decimal | None:
 def test_a_volume_may_be_there_be_zero_or_be_missing() -> None:
     assert with_volume("12.500") == Decimal("12.5")
     assert with_volume(0) == 0
+    assert with_volume("1e20") == MAX_VOLUME
     assert with_volume(None) is None
     assert with_volume("") is None
     assert binance().volume is None

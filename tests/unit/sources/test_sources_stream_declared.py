@@ -61,6 +61,7 @@ def test_the_table_itself_is_sound() -> None:
         ('last = "c"\n', "", "a ticker needs last"),
         ('last = "c"', 'last = "c"\nprice = "p"', "a ticker has no price"),
         ('carries = "ticker"', 'carries = "book"', "a book has no last"),
+        ('last = "c"', 'volume = "v[*]"\nlast = "c"', "'v[*]' is no plain path"),
         ('carries = "ticker"', 'carries = "trade"', "a trade needs price, size"),
         ('ask = "a[0]"\n', "", "bid and ask come together or not at all"),
         ('"b[0]"', '"b[*]"', "'b[*]' is no plain path: names, and indexes from 0 to 63"),
@@ -80,6 +81,16 @@ def test_a_fault_is_named(old: str, new: str, words: str) -> None:
     with pytest.raises(ValidationError) as caught:
         parsed(text)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("carries", "rest"),
+    [("book", 'bid = "b"\nask = "a"'), ("trade", 'price = "p"\nsize = "q"')],
+)
+def test_only_a_ticker_tells_what_was_traded_in_a_day(carries: str, rest: str) -> None:
+    message = f'[[messages]]\ncarries = "{carries}"\nsymbol = "s"\nvolume = "v"\n{rest}\n'
+    with pytest.raises(ValidationError, match=f"a {carries} has no volume"):
+        parsed(TABLE + message)
 
 
 def test_a_path_that_is_a_list_for_one_field_and_an_object_for_another_is_refused_when_a_reader_is_made() -> None:

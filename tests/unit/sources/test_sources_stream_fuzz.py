@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from core.types import MAX_PRICE, MIN_PRICE, Pair
 from sources import Reading, load_catalogue
 from sources.latest import Line, Track
+from sources.parse import MAX_VOLUME
 from sources.stream_control import Control, Heard, needed
 from sources.stream_reader import StreamReader, Trade, Update
 from sources.stream_shape import EARLIEST_MS, LATEST_MS
@@ -79,6 +80,7 @@ def test_no_bytes_make_it_raise_and_what_it_hands_on_is_sound(source: str, data:
         else:
             prices = [each for each in (update.ticker.last, update.ticker.bid, update.ticker.ask) if each is not None]
             time_ms = update.ticker.time_ms
+            assert update.ticker.volume is None or 0 <= update.ticker.volume <= MAX_VOLUME
         assert all(MIN_PRICE <= each <= max(MAX_PRICE, 10**18) for each in prices)
         assert time_ms is None or EARLIEST_MS <= time_ms < LATEST_MS
     assert list(track.readings) == [each for each in out if isinstance(each, Reading)]

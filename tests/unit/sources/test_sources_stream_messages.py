@@ -49,7 +49,7 @@ SAID: dict[str, tuple[str, list[tuple[str, Heard]], list[object], list[object]]]
         [
             ('{"result":null,"id":1}', Heard.ACKNOWLEDGED),
             ('{"stream":"btcusdt@bookTicker","data":{"u":400,"s":"BTCUSDT","b":"25.35190000","B":"31.21","a":"25.36520000","A":"40.66"}}', Heard.DATA),
-            ('{"stream":"btcusdt@ticker","data":{"e":"24hrTicker","E":1672515782136,"s":"BTCUSDT","c":"25.36","b":"25.35","a":"25.37","C":1672515782100}}', Heard.DATA),
+            ('{"stream":"btcusdt@ticker","data":{"e":"24hrTicker","E":1672515782136,"s":"BTCUSDT","c":"25.36","b":"25.35","a":"25.37","v":"10000","q":"18","C":1672515782100}}', Heard.DATA),
             ('{"stream":"btcusdt@bookTicker","data":{"u":401,"s":"BTCUSDT","b":"25.355","B":"1","a":"25.365","A":"2"}}', Heard.DATA),
             ('{"stream":"btcusdt@bookTicker","data":{"u":401,"s":"BTCUSDT","b":"1","B":"1","a":"2","A":"2"}}', Heard.REPEATED),
             ('{"stream":"btcusdt@trade","data":{"e":"trade","E":1672515782137,"s":"BTCUSDT","t":12345,"p":"25.3601","q":"100","T":1672515782136,"m":true}}', Heard.DATA),
@@ -70,7 +70,7 @@ SAID: dict[str, tuple[str, list[tuple[str, Heard]], list[object], list[object]]]
         "BTC/USDT",
         [
             ('{"event":"subscribe","arg":{"instType":"SPOT","channel":"ticker","instId":"BTCUSDT"}}', Heard.ACKNOWLEDGED),
-            ('{"action":"snapshot","arg":{"instType":"SPOT","channel":"ticker","instId":"BTCUSDT"},"data":[{"instId":"BTCUSDT","lastPr":"27000.5","open24h":"27000","bidPr":"26999.9","askPr":"27000.6","ts":"1695702438029"}],"ts":1695702438031}', Heard.DATA),
+            ('{"action":"snapshot","arg":{"instType":"SPOT","channel":"ticker","instId":"BTCUSDT"},"data":[{"instId":"BTCUSDT","lastPr":"27000.5","open24h":"27000","bidPr":"26999.9","askPr":"27000.6","baseVolume":"42244.0983","quoteVolume":"1139","ts":"1695702438029"}],"ts":1695702438031}', Heard.DATA),
             ('{"action":"snapshot","arg":{"instType":"SPOT","channel":"trade","instId":"BTCUSDT"},"data":[{"ts":"1695709835800","price":"1","size":"1","side":"buy","tradeId":"10"}],"ts":1}', Heard.OTHER),
             ('{"action":"update","arg":{"instType":"SPOT","channel":"trade","instId":"BTCUSDT"},"data":[{"ts":"1695709835822","price":"26293.4","size":"0.0013","side":"buy","tradeId":"1000000000"},{"ts":"1695709835821","price":"26293.5","size":"0.0014","side":"sell","tradeId":"999999999"}],"ts":1}', Heard.DATA),
             ("pong", Heard.OTHER),
@@ -103,7 +103,7 @@ SAID: dict[str, tuple[str, list[tuple[str, Heard]], list[object], list[object]]]
         "BTC/USDT",
         [
             ('{"success":true,"ret_msg":"subscribe","conn_id":"23","req_id":"1","op":"subscribe"}', Heard.ACKNOWLEDGED),
-            ('{"topic":"tickers.BTCUSDT","ts":1673853746003,"type":"snapshot","cs":2588407389,"data":{"symbol":"BTCUSDT","lastPrice":"21109.77","highPrice24h":"21426.99"}}', Heard.DATA),
+            ('{"topic":"tickers.BTCUSDT","ts":1673853746003,"type":"snapshot","cs":2588407389,"data":{"symbol":"BTCUSDT","lastPrice":"21109.77","highPrice24h":"21426.99","volume24h":"6780.866843","turnover24h":"141946527.22"}}', Heard.DATA),
             ('{"topic":"orderbook.1.BTCUSDT","ts":1673853746103,"type":"snapshot","data":{"s":"BTCUSDT","b":[["21109.76","0.4"]],"a":[["21109.78","0.1"]],"u":77398,"seq":7961638724},"cts":1673853746100}', Heard.DATA),
             ('{"topic":"publicTrade.BTCUSDT","type":"snapshot","ts":1672304486868,"data":[{"T":1672304486865,"s":"BTCUSDT","S":"Buy","v":"0.001","p":"21109.79","L":"PlusTick","i":"20f43950-d8dd","BT":false}]}', Heard.DATA),
             ('{"success":true,"ret_msg":"pong","conn_id":"0970","op":"ping"}', Heard.OTHER),
@@ -119,7 +119,7 @@ SAID: dict[str, tuple[str, list[tuple[str, Heard]], list[object], list[object]]]
         "BTC/USD",
         [
             ('{"type":"subscriptions","channels":[{"name":"ticker","product_ids":["BTC-USD"]}]}', Heard.ACKNOWLEDGED),
-            ('{"type":"ticker","sequence":37475248783,"product_id":"BTC-USD","price":"1285.22","best_bid":"1285.04","best_ask":"1285.27","side":"buy","time":"2022-10-19T23:28:22.061769Z","trade_id":370843401}', Heard.DATA),
+            ('{"type":"ticker","sequence":37475248783,"product_id":"BTC-USD","price":"1285.22","volume_24h":"245532.79269678","volume_30d":"9788783.60","best_bid":"1285.04","best_ask":"1285.27","side":"buy","time":"2022-10-19T23:28:22.061769Z","trade_id":370843401}', Heard.DATA),
             ('{"type":"heartbeat","sequence":90,"last_trade_id":20,"product_id":"BTC-USD","time":"2014-11-07T08:19:28.464459Z"}', Heard.OTHER),
             ('{"type":"match","trade_id":10,"sequence":50,"time":"2014-11-07T08:19:27.028459Z","product_id":"BTC-USD","size":"5.23512","price":"400.23","side":"sell"}', Heard.DATA),
             ('{"type":"match","trade_id":12,"sequence":52,"time":"2014-11-07T08:19:27.030000Z","product_id":"BTC-USD","size":"1","price":"400.25","side":"sell"}', Heard.DATA),
@@ -151,7 +151,7 @@ SAID: dict[str, tuple[str, list[tuple[str, Heard]], list[object], list[object]]]
         "BTC/USDT",
         [
             ('{"time":1606292218,"channel":"spot.tickers","event":"subscribe","result":{"status":"success"}}', Heard.ACKNOWLEDGED),
-            ('{"time":1669107766,"time_ms":1669107766406,"channel":"spot.tickers","event":"update","result":{"currency_pair":"BTC_USDT","last":"15743.4","lowest_ask":"15744.4","highest_bid":"15743.5"}}', Heard.DATA),
+            ('{"time":1669107766,"time_ms":1669107766406,"channel":"spot.tickers","event":"update","result":{"currency_pair":"BTC_USDT","last":"15743.4","lowest_ask":"15744.4","highest_bid":"15743.5","base_volume":"9110.473081735","quote_volume":"145082083.2"}}', Heard.DATA),
             ('{"time":1606293275,"time_ms":1606293275723,"channel":"spot.book_ticker","event":"update","result":{"t":1606293275123,"u":48733182,"s":"BTC_USDT","b":"19177.79","B":"0.0003341504","a":"19179.38","A":"0.09"}}', Heard.DATA),
             ('{"time":1606292218,"time_ms":1606292218231,"channel":"spot.trades","event":"update","result":{"id":309143071,"create_time":1606292218,"create_time_ms":"1606292218213.4578","side":"sell","currency_pair":"BTC_USDT","amount":"16.4700000000","price":"0.4705000000"}}', Heard.DATA),
             ('{"time":1545404023,"channel":"spot.pong","event":"","result":null}', Heard.OTHER),
@@ -200,7 +200,7 @@ SAID: dict[str, tuple[str, list[tuple[str, Heard]], list[object], list[object]]]
         "BTC/USDT",
         [
             ('{"event":"subscribe","arg":{"channel":"tickers","instId":"BTC-USDT"},"connId":"a4d3ae55"}', Heard.ACKNOWLEDGED),
-            ('{"arg":{"channel":"tickers","instId":"BTC-USDT"},"data":[{"instType":"SPOT","instId":"BTC-USDT","last":"9999.99","lastSz":"0.1","askPx":"9999.99","askSz":"11","bidPx":"8888.88","bidSz":"5","ts":"1597026383085"}]}', Heard.DATA),
+            ('{"arg":{"channel":"tickers","instId":"BTC-USDT"},"data":[{"instType":"SPOT","instId":"BTC-USDT","last":"9999.99","lastSz":"0.1","askPx":"9999.99","askSz":"11","bidPx":"8888.88","bidSz":"5","volCcy24h":"2222","vol24h":"3333","ts":"1597026383085"}]}', Heard.DATA),
             ('{"arg":{"channel":"trades","instId":"BTC-USDT"},"data":[{"instId":"BTC-USDT","tradeId":"130639474","px":"42219.9","sz":"0.12060306","side":"buy","ts":"1630048897897","count":"3"}]}', Heard.DATA),
             ("pong", Heard.OTHER),
             ('{"event":"error","code":"60012","msg":"Invalid request","connId":"a4d3ae55"}', Heard.REJECTED),
@@ -233,6 +233,29 @@ def test_each_message_is_what_it_is_and_carries_what_it_carries(source: str) -> 
         sum(trade[4] for trade in trades),  # type: ignore[index]
         sum(bool(trade[4]) for trade in trades),  # type: ignore[index]
     )
+
+
+VOLUMES: dict[str, list[Decimal | None]] = {
+    "binance": [D(10000)] * 4,
+    "bitget": [D("42244.0983")] * 3,
+    "bitstamp": [None],
+    "bybit": [D("6780.866843")] * 2,
+    "coinbase": [D("245532.79269678")] * 3,
+    "cryptocom": [D("879.5")] * 2,
+    "gate": [D("9110.473081735")] * 3,
+    "gemini": [None],
+    "kraken": [D("997038.98383185")] * 3,
+    "okx": [D(3333)] * 2,
+}
+"""Of each reading that the messages above make: the last that was told, since a book or a trade tells none."""
+
+
+@pytest.mark.parametrize("source", sorted(SAID))
+def test_each_reading_carries_the_volume_of_24_hours_that_its_stream_told_last(source: str) -> None:
+    pair, said, *_ = SAID[source]
+    ear = Ear(source, pair)
+    ear.says(*(text for text, _ in said))
+    assert [each.ticker.volume for each in ear.track.readings] == VOLUMES[source]
 
 
 def test_digits_stay_digits_where_a_float_would_lose_them() -> None:

@@ -145,6 +145,35 @@ def test_every_answer_to_a_subscription_is_known_for_what_it_is(recording: Recor
 
 
 @pytest.mark.needs_recordings
+@pytest.mark.parametrize(
+    ("recording", "told"),
+    [
+        (each, {"coinbase": ("product_id", "volume_24h"), "okx": ("instId", "vol24h")}[each.source])
+        for each in RECORDED
+        if each.source in {"coinbase", "okx"}
+    ],
+    ids=lambda each: getattr(each, "name", ""),
+)
+def test_the_volume_of_each_recorded_ticker_is_read_to_the_digit(recording: Recording, told: tuple[str, str]) -> None:
+    out: list[Update] = []
+    entry = recording.entry()
+    reader = StreamReader(entry, {pair: Track(Line()) for pair in pairs(recording)}, out.append)
+    symbol, volume = told
+    compared = 0
+    for at, raw in recording.messages()[:FIRST_MESSAGES]:
+        tree = json.loads(raw)
+        items = tree.get("data", []) if recording.source == "okx" else [tree]
+        out.clear()
+        reader.feed(raw, at)
+        expected = [(each[symbol], D(each[volume])) for each in items if volume in each]
+        if expected:
+            words = [(entry.stream_words(one.pair)["symbol"], one) for one in out]
+            assert [(name, one.ticker.volume) for name, one in words if isinstance(one, Reading)] == expected
+            compared += len(expected)
+    assert compared > 9
+
+
+@pytest.mark.needs_recordings
 def test_a_trade_lost_from_a_recording_is_missed_and_a_message_told_twice_is_not_read_twice() -> None:
     recording = RECORDED[0]
     tracks = {pair: Track(Line()) for pair in pairs(recording)}
