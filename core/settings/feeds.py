@@ -26,7 +26,11 @@ class SignalSettings(Section):
     period_s: Decimal = Field(default=Decimal(60), ge=Decimal("0.2"), le=86_400, description="aligned to UTC")
     policy: Policy = Field(default=Policy.STRICT, description="what one reporter's silence does: see docs/reporters.md")
     needed: int = Field(default=1, ge=1, le=64, description="reporters and feeds that must be well, at the least")
-    max_age_s: Decimal | None = Field(default=None, gt=0, description="of the data's own time; default: three periods")
+    max_age_s: Decimal | None = Field(
+        default=None,
+        gt=0,
+        description="of the data's own time, a period and a half at the least; default: three periods",
+    )
     feeds: tuple[Name, ...] = Field(default=(), description="other signals that count as one reporter each")
     addresses: dict[Name, Address] | None = Field(
         default=None, description="who may report, by name; default: whoever has the token, each name for its first key"
@@ -35,6 +39,10 @@ class SignalSettings(Section):
     @model_validator(mode="after")
     def _check(self) -> SignalSettings:
         _ = self.declared
+        if 2 * self.max_age_ms < 3 * self.period_ms:
+            raise ValueError(
+                "max_age_s is below a period and a half: data grows that old before its reporter is missed"
+            )
         return self
 
     @property

@@ -146,6 +146,13 @@ class Settings(Section):
                 problems.append(f"feeds.{feed.pair}.wanted_contributors: {wanted} is not between {least} and n")
             if feed.pair in group.feeds and not 2 * group.f + 1 <= least <= len(reporters):
                 problems.append(f"feeds.{feed.pair}.min_contributors: {least} is not between 2f + 1 and n")
+            asked = {source for r in reporters if r in self.fetchers for source in self.fetchers[r].sources}
+            if feed.pair in group.feeds:
+                problems += [
+                    f"feeds.{feed.pair}.trust.{source}: no fetcher of the group asks {source}"
+                    for source in feed.trust
+                    if source not in asked
+                ]
         return problems
 
     def reporters(self, group: str) -> tuple[str, ...]:

@@ -313,6 +313,8 @@ def test_a_feed_may_weigh_its_sources_and_want_fewer_reporters_than_all(tmp_path
     )
     found = load(write(tmp_path, weighed), {}).group("majors").feeds[0]
     assert (found.aggregate, found.trust, found.wanted_contributors) == ("trust", {"kraken": Decimal("2.5")}, 3)
+    [nobodys] = problems(tmp_path, weighed.replace("kraken = ", "krakken = "))
+    assert nobodys == "feeds.BTC/USD.trust.krakken: no fetcher of the group asks krakken"
     [unused] = problems(tmp_path, weighed.replace('"trust"', '"volume"'))
     assert unused == "feeds.0: trust weighs nothing unless aggregate is 'trust'"
     [few] = problems(tmp_path, weighed.replace("contributors = 3", "contributors = 2"))

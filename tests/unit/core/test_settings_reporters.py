@@ -128,6 +128,8 @@ def test_a_signal_that_reaches_zero_stays_off_chain(tmp_path: Path, minimum: str
         ('signal = "risk"', 'signal = "rusk"', "feeds.RISK/INDEX.signal: rusk is no signal"),
         ('signal = "risk"', 'signal = "risk"\nmax_price = "9"', "feeds.RISK/INDEX.max_price: signals.risk says it"),
         ("period_s = 5", "period_s = 5\nneeded = 2", "signals.risk.needed: on chain its group's threshold says"),
+        ("period_s = 5", "period_s = 5\nmax_age_s = 7.4", "signals.risk: max_age_s is below a period and a half"),
+        ("period_s = 5", "period_s = 5\nmax_age_s = 7.5", None),
         ("[strategies.beta]", "[strategies.a]", "strategies.a: a fetcher has that name"),
         ("threshold = 2", 'reporters = ["a"]\nthreshold = 1', "groups.risk.reporters: a is no strategy"),
         ('pair = "BTC/USD"', 'pair = "BTC/USD"\nsignal = "risk"', "groups.risk.feeds: the signal risk is on chain in"),
