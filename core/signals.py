@@ -40,13 +40,14 @@ class SignalRange(Struct, frozen=True, kw_only=True):
             raise ValueError(f"minimum: {self.minimum} is not below the maximum, {self.maximum}")
 
     def checked(self, value: Decimal) -> Decimal:
-        """`value` with exactly `decimals` places, rounded half to even. Raises `InvalidSignalError`: not a finite
-        number, or out of the range."""
+        """`value` with exactly `decimals` places, rounded half to even; zero has no sign. Raises `InvalidSignalError`:
+        not a finite number, or out of the range."""
         if not value.is_finite():
             raise InvalidSignalError(f"{value} is not a finite number")
         if not self.minimum <= value <= self.maximum:
             raise InvalidSignalError(f"{value:.6E} is not between {self.minimum} and {self.maximum}")
-        return value.quantize(self._unit, context=_DIGITS)
+        rounded = value.quantize(self._unit, context=_DIGITS)
+        return rounded if rounded else abs(rounded)
 
     @property
     def _unit(self) -> Decimal:

@@ -71,10 +71,10 @@ def feed_document(look: FeedLook, now_ms: int) -> dict[str, Any]:
         "signal": look.feed.name,
         "state": look.state,
         "since": rfc3339(look.since_ms),
-        "value": answer.value if answer is not None and said else None,
+        "value": f"{answer.value:f}" if answer is not None and said else None,
         "decimals": look.feed.range.decimals,
-        "minimum": look.feed.range.minimum,
-        "maximum": look.feed.range.maximum,
+        "minimum": f"{look.feed.range.minimum:f}",
+        "maximum": f"{look.feed.range.maximum:f}",
         "policy": look.feed.rule.policy,
         "period_ms": look.feed.schedule.period_ms,
         "of": rfc3339(answer.slot_ms) if answer is not None else None,
@@ -98,7 +98,7 @@ def reporter_document(registry: Registry, one: Registered, now_ms: int) -> dict[
         "registered": rfc3339(seen.registered_ms),
         "produced": None if seen.slot_ms is None else rfc3339(seen.slot_ms),
         "data_of": None if seen.data_ms is None else rfc3339(seen.data_ms),
-        "value": one.value,
+        "value": None if one.value is None else f"{one.value:f}",
         "trouble": None if found.trouble is None else trouble_document(found.trouble),
     }
 

@@ -72,7 +72,8 @@ def add_signal_rpc(app: FastAPI, read: Read) -> None:
             return _fault(asked.id, -32602, f"no such signal: {error.args[0]}")
         except SignalInTroubleError as error:
             return _fault(asked.id, IN_TROUBLE, str(error), codec.to_builtins(error.trouble))
-        return _json({"jsonrpc": "2.0", "id": asked.id, "result": codec.to_builtins(reading)})
+        plain = {**codec.to_builtins(reading), "value": f"{reading.value:f}"}
+        return _json({"jsonrpc": "2.0", "id": asked.id, "result": plain})
 
     app.add_api_route("/", call, methods=["POST"], summary="JSON-RPC 2.0: signal_value", tags=["signals"])
     app.add_api_route("/{signal}", call, methods=["POST"], include_in_schema=False)

@@ -15,7 +15,14 @@ UNIT = SignalRange(decimals=4, minimum=Decimal(-1), maximum=Decimal(1))
 
 @pytest.mark.parametrize(
     ("value", "kept"),
-    [("0", "0.0000"), ("-0.25", "-0.2500"), ("-1", "-1.0000"), ("0.99995", "1.0000"), ("1", "1.0000")],
+    [
+        ("0", "0.0000"),
+        ("-0.25", "-0.2500"),
+        ("-1", "-1.0000"),
+        ("0.99995", "1.0000"),
+        ("1", "1.0000"),
+        ("-0.00001", "0.0000"),
+    ],
 )
 def test_zero_and_negative_numbers_are_signals(value: str, kept: str) -> None:
     assert str(UNIT.checked(Decimal(value))) == kept

@@ -42,6 +42,19 @@ async def test_the_answer_is_the_lower_median_of_the_slot_and_may_be_negative() 
     assert found["contributors"] == ["alpha", "beta"]
 
 
+@pytest.mark.parametrize(
+    ("value", "shown"), [("0", "0.00000000"), ("-0.000000001", "0.00000000"), ("-0.00000012", "-0.00000012")]
+)
+async def test_a_value_is_shown_in_plain_digits_however_small(value: str, shown: str) -> None:
+    desk = Desk(feed(range=SignalRange(decimals=8)))
+    (alpha,) = await strategies(desk, "alpha")
+    await alpha.produce(value)
+    assert (await desk.signal())["value"] == shown
+    assert [one["value"] for one in (await desk.http.get("/v1/reporters")).json()] == [shown]
+    asked = {"jsonrpc": "2.0", "id": 1, "method": "signal_value"}
+    assert (await desk.http.post("/", json=asked)).json()["result"]["value"] == shown
+
+
 async def test_an_answer_waits_for_every_leg_and_never_mixes_two_slots() -> None:
     desk = Desk()
     alpha, beta = await strategies(desk, "alpha", "beta")
