@@ -4,7 +4,8 @@ Nothing that the file says of itself is believed. Signatures are recovered, evid
 taken anew, and what the contract holds, the event, and the transaction's own bytes are read from the node. A check that
 the node cannot answer any more (it keeps no old states) is told as not checked, never as passed.
 
-The node itself is believed: ask one of your own.
+The node itself is believed: ask one of your own. So is the contract's address, unless the caller gives it: anybody may
+deploy an oracle of his own reporters, and have a file of its rounds.
 """
 
 from __future__ import annotations
@@ -153,7 +154,8 @@ async def _contract(look: _Look) -> None:
         look.note("the contract stands there", False, f"{evidence.contract}: {error}")
         return
     wanted = (DOMAIN_NAMES[evidence.mode], evidence.chain_id, evidence.contract.lower())
-    look.note("the contract stands there, of that mode", (name, domain_chain, contract.lower()) == wanted, name)
+    told = f"{name} at {evidence.contract}"
+    look.note("the contract stands there, of that mode", (name, domain_chain, contract.lower()) == wanted, told)
 
 
 async def _event(look: _Look) -> Accepted | None:

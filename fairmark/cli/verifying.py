@@ -58,6 +58,10 @@ def verify_(
     file: Annotated[
         Path | None, typer.Option("--evidence", "-e", help="The evidence file; default: asked of the running service.")
     ] = None,
+    contract: Annotated[
+        str | None,
+        typer.Option("--contract", help="The oracle's address as you know it; default: the file's own word."),
+    ] = None,
     rpc: Annotated[str | None, typer.Option("--rpc", help="A node's URL; default: as configured.")] = None,
     url: BffUrl = None,
     config: Config = DEFAULT_CONFIG,
@@ -79,6 +83,8 @@ def verify_(
         found = read(file)
         if round_ is not None and found.record.round != round_:
             raise EvidenceFileError(f"{file} is of round {found.record.round}, not of {round_}")
+    if contract is not None and found.contract.lower() != contract.lower():
+        raise EvidenceFileError(f"the evidence is of contract {found.contract}, not of {contract}")
     if rpc is None:
         from core.settings import ChainSettings, load
 

@@ -23,12 +23,12 @@ class Errors:
 
     def add(self, answer: Decimal, reference: Decimal) -> None:
         off = abs(answer - reference) * BPS / reference
-        self._seen[int(off * _STEPS)] += 1
+        self._seen[round(off * _STEPS)] += 1
         self.count += 1
         self.max = off if self.max is None else max(self.max, off)
 
     def percentile(self, percent: int) -> Decimal | None:
-        """By nearest rank, in bps, cut to two places; None where nothing was compared."""
+        """By nearest rank, in bps, rounded to two places; None where nothing was compared."""
         rank = -(-self.count * percent // 100)
         passed = 0
         for step in sorted(self._seen):

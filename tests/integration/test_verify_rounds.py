@@ -409,6 +409,12 @@ async def test_the_command_says_what_holds_and_ends_with_1_where_something_does_
     other = await run(lie, "--round", "7")
     assert isinstance(other.exception, EvidenceFileError)
     assert "is of round 1, not of 7" in str(other.exception)
+    address = evidence.contract
+    assert (await run(tmp_path / "evidence.json", "--contract", address.lower())).exit_code == 0
+    assert f"Fairmark test at {address}" in good.stdout
+    forged = await run(tmp_path / "evidence.json", "--contract", "0x" + "12" * 20)
+    assert isinstance(forged.exception, EvidenceFileError)
+    assert str(forged.exception) == f"the evidence is of contract {address}, not of 0x{'12' * 20}"
 
 
 def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:

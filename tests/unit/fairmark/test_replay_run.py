@@ -226,8 +226,14 @@ class TestReferences:
         with pytest.raises(ReplayError, match="prices none of the feeds"):
             replayed(references=[Market("kraken", Pair("ETH/USD"))])
 
+    def test_a_percentile_is_rounded_as_the_greatest_error_is(self) -> None:
+        summary = replayed()[1].summaries[BTC]
+        summary.note(Decimal("100004.476"), Quality.OK, [Decimal(100_000)])
+        assert summary.errors.max == Decimal("0.4476")
+        assert summary.errors.percentile(50) == Decimal("0.45")
+
     @given(st.lists(st.integers(90_000, 110_000), min_size=1, max_size=60), st.integers(1, 100))
-    def test_a_percentile_is_one_of_the_errors_cut_to_a_hundredth(self, answers: list[int], percent: int) -> None:
+    def test_a_percentile_is_one_of_the_errors_to_a_hundredth(self, answers: list[int], percent: int) -> None:
         summary = replayed()[1].summaries[BTC]
         for answer in answers:
             summary.note(Decimal(answer), Quality.OK, [Decimal(100_000)])
