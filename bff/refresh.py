@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import NamedTuple
 
 from bff import prices, refusals
 from bff.catalogue import Listed
@@ -17,6 +18,16 @@ from core.clock import Clock
 from core.logs import Logger
 from core.problems import Problem
 
+JOINED_MS = 1_000
+"""A round answers a request that came so long after its moment: the aggregator's own rule for joining an attempt."""
+
+
+class _Asked(NamedTuple):
+    """A refresh that the aggregator was asked for. arrived_ms: when the request came for which it was."""
+
+    arrived_ms: int
+    outcome: asyncio.Task[RefreshOutcome]
+
 
 def attested(standing: Standing, outcome: RefreshOutcome) -> bool:
     """Whether the round found the standing answer unchanged."""
@@ -24,7 +35,11 @@ def attested(standing: Standing, outcome: RefreshOutcome) -> bool:
 
 
 class Refresher:
-    """Refreshes feeds, each within `timeout_ms` from the request's arrival."""
+    """Refreshes feeds, each within `timeout_ms` from the request's arrival.
+
+    Of a group's requests that come while the aggregator is asked, all wait for the one call: hundreds of connections
+    opened at once would be refused some, and the last of them would come too late to join the attempt.
+    """
 
     def __init__(
         self,
@@ -42,6 +57,7 @@ class Refresher:
         self._timeout_ms = timeout_ms
         self._metrics = metrics
         self._log = logger
+        self._asked: dict[str, _Asked] = {}
 
     async def refresh(self, listed: Listed) -> RefreshedPrice:
         """The price of a round whose moment is not older than this request by more than a second.
@@ -67,17 +83,8 @@ class Refresher:
 
     async def _refresh(self, listed: Listed) -> RefreshedPrice:
         deadline = time.monotonic() + self._timeout_ms / 1000
-        # what is kept back of the time: to read the chain after the attempt, and to answer
-        reserve_ms = min(500, self._timeout_ms // 5)
-        wait_ms = self._timeout_ms - reserve_ms
-        group = listed.group.name
         try:
-            outcome = await self._aggregator.refresh(
-                group,
-                arrived_ms=self._clock.now_ms(),
-                wait_ms=wait_ms,
-                timeout_s=(self._timeout_ms - reserve_ms / 2) / 1000,
-            )
+            outcome = await self._outcome(listed.group.name, self._clock.now_ms(), deadline)
         except AggregatorUnavailableError as error:
             raise refusals.aggregator_unavailable(str(error), self._last(listed)) from error
         if outcome.failed:
@@ -91,6 +98,48 @@ class Refresher:
         if standing is None or not moved:
             raise refusals.feed_not_updated(listed.pair, outcome, self._last(listed))
         return prices.refreshed(standing.at(self._clock.now_ms()), outcome.id)
+
+    async def _outcome(self, group: str, arrived_ms: int, deadline: float) -> RefreshOutcome:
+        """Of the call that is under way where that will do, else of one begun since. Raises
+        `AggregatorUnavailableError`."""
+        left_ms = self._timeout_ms
+        while True:
+            asked = self._asked.get(group)
+            if asked is None or asked.outcome.done():
+                asked = self._ask(group, arrived_ms, left_ms)
+            ours = asked.arrived_ms >= arrived_ms
+            try:
+                async with asyncio.timeout(max(deadline - time.monotonic(), 0)):
+                    outcome = await asyncio.shield(asked.outcome)
+            except AggregatorUnavailableError:
+                if ours:
+                    raise
+            except TimeoutError:
+                raise AggregatorUnavailableError(f"no answer within {self._timeout_ms} ms") from None
+            else:
+                if ours or ((outcome.accepted or outcome.failed) and outcome.moment >= arrived_ms - JOINED_MS):
+                    return outcome
+            left_ms = max(round((deadline - time.monotonic()) * 1000), 0)
+
+    def _ask(self, group: str, arrived_ms: int, left_ms: int) -> _Asked:
+        # what is kept back of the time: to read the chain after the attempt, and to answer
+        reserve_ms = min(500, left_ms // 5)
+        call = self._aggregator.refresh(
+            group,
+            arrived_ms=arrived_ms,
+            wait_ms=left_ms - reserve_ms,
+            timeout_s=(left_ms - reserve_ms / 2) / 1000,
+        )
+        asked = self._asked[group] = _Asked(arrived_ms, asyncio.ensure_future(call))
+
+        def ended(task: asyncio.Task[RefreshOutcome]) -> None:
+            if self._asked.get(group) is asked:
+                del self._asked[group]
+            if not task.cancelled():
+                task.exception()  # whoever waits has it; nobody may be left who does
+
+        asked.outcome.add_done_callback(ended)
+        return asked
 
     async def _read_back(self, listed: Listed, outcome: RefreshOutcome, round_: int, deadline: float) -> GroupView:
         group = listed.group.name

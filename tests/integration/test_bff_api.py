@@ -285,6 +285,32 @@ def accepting(chain: FakeChain, *, updated: bool = True, **told: object):
     return on_refresh
 
 
+async def settled():
+    """Let everything run that waits for nothing outside."""
+    for _ in range(500):
+        await asyncio.sleep(0)
+
+
+class Gated(FakeAggregator):
+    """Answers refreshes once `gate` is set; `reached` tells that one waits. fails_first: the first is refused then."""
+
+    def __init__(self, on_refresh, *, fails_first=False):
+        super().__init__(on_refresh)
+        self.gate, self.reached, self.fails_first = asyncio.Event(), asyncio.Event(), fails_first
+
+    async def __call__(self, request):
+        if request.method == "POST":
+            self.reached.set()
+            first = not any(each.method == "POST" for each in self.asked)
+            self.asked.append(request)
+            await self.gate.wait()
+            if self.fails_first and first:
+                raise httpx.ConnectError("connection refused")
+            assert self.on_refresh is not None
+            return self.on_refresh(request)
+        return await super().__call__(request)
+
+
 class TestRefresh:
     async def test_the_new_price_is_what_the_chain_says(self):
         chain = FakeChain()
@@ -322,7 +348,39 @@ class TestRefresh:
             before = chain.reads
             answers = await asyncio.gather(*(house.client.post("/v1/prices/BTC-USD/refresh") for _ in range(100)))
         assert {response.json()["price"] for response in answers} == {"72000.00000001"}
-        assert chain.reads == before + 1
+        assert (chain.reads, len(house.aggregator.asked)) == (before + 1, 1)
+
+    @pytest.mark.parametrize(("late_ms", "calls"), [(1_000, 1), (1_001, 2)])
+    async def test_a_refresh_waits_for_the_call_under_way_unless_its_moment_is_a_second_older(self, late_ms, calls):
+        chain = FakeChain()
+        aggregator = Gated(accepting(chain))
+        async with bff_house(chain=chain, aggregator=aggregator) as house:
+            first = asyncio.create_task(house.client.post("/v1/prices/BTC-USD/refresh"))
+            await aggregator.reached.wait()
+            house.clock.advance(late_ms)
+            second = asyncio.create_task(house.client.post("/v1/prices/ETH-USD/refresh"))
+            await settled()  # a second call, were there one at once, would be seen
+            assert len(aggregator.asked) == 1
+            aggregator.gate.set()
+            answers = await asyncio.gather(first, second)
+        arrived = [int(request.url.params["arrived_ms"]) for request in aggregator.asked]
+        assert [answer.status_code for answer in answers] == [200, 200]
+        assert arrived == [NOW_MS, NOW_MS + late_ms][:calls]
+
+    async def test_a_call_that_fails_is_the_failure_of_those_alone_who_were_there_when_it_began(self):
+        chain = FakeChain()
+        aggregator = Gated(accepting(chain), fails_first=True)
+        async with bff_house(chain=chain, aggregator=aggregator) as house:
+            first = asyncio.create_task(house.client.post("/v1/prices/BTC-USD/refresh"))
+            await aggregator.reached.wait()
+            house.clock.advance(10)
+            second = asyncio.create_task(house.client.post("/v1/prices/BTC-USD/refresh"))
+            await settled()
+            aggregator.gate.set()
+            failed, answered = await asyncio.gather(first, second)
+        assert (failed.status_code, answered.status_code) == (503, 200)
+        assert problem_document(failed)["code"] == "aggregator_unavailable"
+        assert len(aggregator.asked) == 2
 
     async def test_a_failed_attempt_gives_its_code_and_the_last_good_answer(self):
         def on_refresh(_request):
