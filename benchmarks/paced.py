@@ -28,6 +28,8 @@ from tests.e2e.system import System
 from tests.support.databases import own_database_sync
 
 RATE_S = 20
+BURST = 500
+"""Refreshes of one feed at once, each over a connection that stands already: one attempt is to answer all."""
 SECONDS = 30
 WARM_UP_S, IDLE_S = 5, 5
 P99_MS = 250
@@ -85,6 +87,7 @@ def run(*, seconds: int | None = None, groups: int = len(DOLLARS)) -> tuple[str,
             seen = asyncio.run(_beat(system.bff, seconds or SECONDS, groups))
             requests = (_requests(system) - before) / max(len(seen.attempts), 1)
             cpu = {name: (each - worked[name]) / max(len(seen.attempts), 1) for name, each in _worked(system).items()}
+            burst = asyncio.run(_burst(system.bff))
             idle = asyncio.run(_beat(system.bff, IDLE_S, 0))
             steps = _steps(system, seen)
         finally:
@@ -97,7 +100,15 @@ def run(*, seconds: int | None = None, groups: int = len(DOLLARS)) -> tuple[str,
         "",
         table(
             ("", "asked", "refused", "attempts", "p50", "p90", "p99", "max", "p99 ÷ target"),
-            [("refreshes", *_row(seen, each)), ("a GET that asks nobody", *_row(idle, figures(idle.samples))[:-1], "")],
+            [
+                ("refreshes", *_row(seen, each)),
+                (
+                    f"{BURST} at once, of one feed",
+                    *_row(burst, figures(burst.samples) if burst.samples else None)[:-1],
+                    "",
+                ),
+                ("a GET that asks nobody", *_row(idle, figures(idle.samples))[:-1], ""),
+            ],
         ),
         "",
         "Where an attempt spends its time: p50 and p99 in milliseconds, by the aggregator's records.",
@@ -116,6 +127,7 @@ def run(*, seconds: int | None = None, groups: int = len(DOLLARS)) -> tuple[str,
         "cpu": cpu,
         "figures": each,
         "refused": dict(seen.refused),
+        "burst": {"attempts": len(burst.attempts), "answered": len(burst.samples), "refused": dict(burst.refused)},
         "steps": steps,
     }
     return "\n".join(text), result
@@ -153,6 +165,16 @@ async def _beat(url: str, seconds: float, groups: int) -> Seen:
             what = ("POST", f"{url}/v1/prices/{slug}/refresh") if groups else ("GET", f"{url}/live")
             asked.append(asyncio.create_task(_ask(session, *what, due, seen)))
         await asyncio.gather(*asked)
+    return seen
+
+
+async def _burst(url: str) -> Seen:
+    seen = Seen()
+    connector = aiohttp.TCPConnector(limit=BURST)
+    async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
+        for what in (("GET", f"{url}/live"), ("POST", f"{url}/v1/prices/{DOLLARS[0].lower()}-usd/refresh")):
+            seen, due = Seen(), time.perf_counter()
+            await asyncio.gather(*(_ask(session, *what, due, seen) for _ in range(BURST)))
     return seen
 
 
