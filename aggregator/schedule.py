@@ -62,6 +62,10 @@ def retry_ms(failures: int, longest_ms: int, chance: float) -> int:
     return int(full * (1 - chance / 2))
 
 
+CONFIRM_MS = 30_000
+"""The contract's: a candidate is confirmed by a median so much later, and by none before."""
+
+
 class HintOutcome(StrEnum):
     """What became of a hint."""
 
@@ -70,18 +74,21 @@ class HintOutcome(StrEnum):
     STRANGER = "stranger"  # not signed by a member
     STALE = "stale"  # about another round than the last, or not about now
     PAUSED = "paused"  # the last attempt that hints started is too near
+    WAITS = "waits"  # rounds leave the feed's answer as it is: it is beyond a limit, and cannot be confirmed yet
 
 
 class Hints:
     """The members' hints about one group. f + 1 members with one opinion about a feed: one of them at least is honest.
 
-    At most one hint a member and feed is kept.
+    At most one hint a member and feed is kept. While an answer waits to be confirmed, hints about its feed start
+    nothing: such a round would cost gas and change nothing. Refreshes and heartbeats go on.
     """
 
     def __init__(self) -> None:
         self._kept: dict[Pair, dict[str, int]] = {}
         self._about = 0
         self._fired_ms = -HINT_PAUSE_MS
+        self._left: dict[Pair, tuple[int, int]] = {}  # the answer's moment, and of the first round that left it
 
     def add(self, signer: str, pair: Pair, moment: int, previous_moment: int, known: Known, now_ms: int) -> HintOutcome:
         """signer: recovered, lower-case. `FIRED` says: start an attempt now."""
@@ -98,9 +105,24 @@ class Hints:
             return HintOutcome.KEPT
         if now_ms - self._fired_ms < HINT_PAUSE_MS:
             return HintOutcome.PAUSED
+        if now_ms - self._left_since(pair, known) < CONFIRM_MS:
+            return HintOutcome.WAITS
+        self._left.pop(pair, None)  # should this round leave it too, another candidate waits from then on
         self._kept.clear()
         self._fired_ms = now_ms
         return HintOutcome.FIRED
+
+    def _left_since(self, pair: Pair, known: Known) -> int:
+        """The moment of the first round that left the feed's standing answer as it is; 0: the last one did not."""
+        observed = next((at for feed, at in zip(known.feeds, known.observed_ms, strict=False) if feed.pair == pair), 0)
+        if not observed or observed >= known.last_moment:
+            self._left.pop(pair, None)
+            return 0
+        answer, since = self._left.get(pair, (0, 0))
+        if answer != observed:
+            since = known.last_moment
+            self._left[pair] = (observed, since)
+        return since
 
 
 class Heartbeat:

@@ -7,7 +7,16 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aggregator.schedule import HINT_PAUSE_MS, HINT_WINDOW_MS, HintOutcome, Hints, due_at, margin_ms, retry_ms
+from aggregator.schedule import (
+    CONFIRM_MS,
+    HINT_PAUSE_MS,
+    HINT_WINDOW_MS,
+    HintOutcome,
+    Hints,
+    due_at,
+    margin_ms,
+    retry_ms,
+)
 from core.types import Pair
 from tests.support.aggregator import BTC, ETH, NOW, SIGNERS, expected, group
 
@@ -91,3 +100,40 @@ def test_attempts_that_hints_start_keep_their_distance() -> None:
     add(hints, A, at=soon, now=soon)
     assert add(hints, B, at=soon, now=soon) is HintOutcome.PAUSED
     assert add(hints, C, at=later, now=later) is HintOutcome.FIRED
+
+
+def both(hints: Hints, now: int, *, last: int, observed: int, pair: Pair = BTC) -> HintOutcome:
+    """Two members hint about `pair`, whose answer is of `observed`, after a round of `last`."""
+    ages = tuple(observed if feed.pair == pair else last for feed in KNOWN.feeds)
+    known = replace(KNOWN, last_moment=last, observed_ms=ages)
+    first, second = (hints.add(signer, pair, now, last, known, now) for signer in (A, B))
+    return HintOutcome.FIRED if first is HintOutcome.FIRED else second
+
+
+def test_hints_about_an_answer_that_waits_to_be_confirmed_start_nothing_until_it_can_be() -> None:
+    hints, held = Hints(), NOW + 500
+    assert both(hints, NOW, last=LAST, observed=LAST) is HintOutcome.FIRED
+    # its round was taken and left the answer as it was; so did a heartbeat's
+    assert both(hints, held + 1_500, last=held, observed=LAST) is HintOutcome.WAITS
+    assert both(hints, held + 20_000, last=held + 15_000, observed=LAST) is HintOutcome.WAITS
+    assert both(hints, held + 20_001, last=held + 15_000, observed=held + 15_000, pair=ETH) is HintOutcome.FIRED
+    assert both(hints, held + CONFIRM_MS - 1, last=held + 15_000, observed=LAST) is HintOutcome.WAITS
+    assert both(hints, held + CONFIRM_MS, last=held + 15_000, observed=LAST) is HintOutcome.FIRED
+
+
+def test_once_it_is_confirmed_hints_count_again_and_another_candidate_waits_as_long() -> None:
+    hints, held = Hints(), NOW + 500
+    assert both(hints, held + 1_500, last=held, observed=LAST) is HintOutcome.WAITS
+    confirmed = held + CONFIRM_MS
+    assert both(hints, confirmed + 2_000, last=confirmed, observed=confirmed) is HintOutcome.FIRED
+    again = confirmed + 2_500
+    assert both(hints, again + 2_000, last=again, observed=confirmed) is HintOutcome.WAITS
+    assert both(hints, again + CONFIRM_MS, last=again, observed=confirmed) is HintOutcome.FIRED
+    replaced = again + CONFIRM_MS + 500
+    assert both(hints, replaced + 2_000, last=replaced, observed=confirmed) is HintOutcome.WAITS
+
+
+def test_an_attempt_that_failed_is_no_round_that_left_the_answer() -> None:
+    hints = Hints()
+    assert both(hints, NOW, last=LAST, observed=LAST) is HintOutcome.FIRED
+    assert both(hints, NOW + HINT_PAUSE_MS, last=LAST, observed=LAST) is HintOutcome.FIRED
