@@ -133,6 +133,7 @@ def test_the_command_line_tells_the_price_and_its_derivation(system: System) -> 
     assert tree.returncode == 0, tree.stderr
     for word in ("lower median of", "fetcher-a", "kraken ETH/USD", "transaction 0x", "signed by 0x"):
         assert word in tree.stdout, tree.stdout
+    assert "since round" not in tree.stdout, tree.stdout
     checked = system.run("sources", "check", "kraken")
 
     assert "kraken" in checked.stdout
@@ -195,6 +196,17 @@ def test_with_all_fetchers_stopped_the_refresh_is_refused_and_the_price_turns_st
     problem = response.json()
     assert (response.status_code, problem["code"]) == (503, "no_quorum"), response.text
     assert problem["last"]["price"] == before["price"]
+    shown = system.run("explain", "BTC/USD", "--url", system.bff)
+    assert shown.returncode == 0, shown.stderr
+    said, command = shown.stdout.splitlines()[-2:]
+    assert said.startswith("since round ") and f": no_quorum, {problem['detail']}" in said, shown.stdout
+    assert command == f"  fairmark explain BTC/USD --attempt {problem['attempt']}"
+    tree = system.run(*command.split()[1:], "--url", system.bff)
+    assert tree.stdout.startswith("BTC/USD no answer: "), tree.stdout + tree.stderr
+    listed = system.run("explain", "BTC/USD", "--attempts", "--url", system.bff).stdout.splitlines()
+    assert listed[0].split()[0] == problem["attempt"]
+    assert listed[0].endswith("  request    failed no_quorum")
+    assert any(line.endswith(f" accepted round {before['round']}") for line in listed)
 
     def stale() -> Any:
         price = system.get("/v1/prices/BTC-USD").json()

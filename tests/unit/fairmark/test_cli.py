@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -119,16 +120,57 @@ def test_an_output_that_is_no_terminal_has_no_width(monkeypatch: pytest.MonkeyPa
     assert output().width == UNLIMITED
 
 
+LISTED = "/v1/groups/majors/attempts?limit=50"
+FAILED = {
+    "id": "f" * 32,
+    "cause": "heartbeat",
+    "state": "failed",
+    "code": "no_quorum",
+    "detail": "1 valid reports, 3 are needed",
+    "started_ms": 1_710_328_275_000,
+    "round": None,
+}
+
+
 @pytest.fixture
 def service() -> Iterator[str]:
-    """A BFF with two groups and one attempt, of `majors`."""
-    feeds = [{"pair": "BTC/USD", "group": "majors", "index": 0}, {"pair": "SOL/USD", "group": "others", "index": 0}]
-    replies = {"/v1/feeds": {"feeds": feeds}, f"/v1/attempts/{'0' * 32}": {"group": "majors"}}
+    """A BFF with two groups: one attempt of `majors` made its round 7, the next failed; `others` has had no round."""
+    own = {"index": 0, "aggregate": "median", "trust": {}}
+    feeds = [{"pair": "BTC/USD", "group": "majors", **own}, {"pair": "SOL/USD", "group": "others", **own}]
+    record = {
+        "id": "0" * 32,
+        "group": "majors",
+        "cause": "request",
+        "mode": "test",
+        "state": "accepted",
+        "code": None,
+        "detail": "",
+        "moment": 1_710_328_245_000,
+        "started_ms": 1_710_328_245_000,
+        "round": 7,
+        "block": 9,
+        "gas_used": 210_000,
+        "transaction": "0x12",
+        "answers": {"BTC/USD": {"price": "60006.0", "contributors": 3, "spread_bps": 1, "reporter": "0xaa"}},
+        "feeds_without_answer": {},
+        "reports": [],
+        "refusals": [],
+        "timings_ms": {},
+    }
+    unset = {"type": "about:blank", "title": "No price yet", "status": 503, "detail": "never", "code": "price_unset"}
+    replies: dict[str, object] = {
+        "/v1/feeds": {"mode": "test", "chain_id": 31337, "contract": f"0x{'c' * 40}", "feeds": feeds},
+        f"/v1/attempts/{'0' * 32}": record,
+        "/v1/groups/majors/rounds/7": record,
+        "/v1/prices/BTC-USD": {"round": 7},
+        LISTED: [FAILED, record],
+        "/v1/groups/others/attempts?limit=50": [],
+    }
 
     class Replies(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            body = json.dumps(replies[self.path]).encode()
-            self.send_response(200)
+            body = json.dumps(replies.get(self.path, unset)).encode()
+            self.send_response(200 if self.path in replies else 503)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -147,5 +189,54 @@ def service() -> Iterator[str]:
 def test_an_attempt_is_explained_for_feeds_of_its_own_group_only(service: str) -> None:
     with pytest.raises(ask.AskError, match="is of group majors; SOL/USD is of others"):
         ask.explain("sol-usd", attempt="0" * 32, url=service)
-    with pytest.raises(typer.BadParameter, match="--round or --attempt"):
-        ask.explain("sol-usd", round_=1, attempt="0" * 32, url=service)
+
+
+@pytest.mark.parametrize(
+    "named",
+    [{"round_": 1, "attempt": "0" * 32}, {"round_": 1, "attempts": True}, {"attempt": "0" * 32, "attempts": True}],
+)
+def test_one_attempt_or_the_list_is_explained_at_a_time(service: str, named: dict[str, Any]) -> None:
+    with pytest.raises(typer.BadParameter, match="one of --round, --attempt and --attempts"):
+        ask.explain("sol-usd", url=service, **named)
+
+
+class TestWhatFailedSinceTheRound:
+    def test_it_is_told_after_the_tree(self, service: str, capsys: pytest.CaptureFixture[str]) -> None:
+        ask.explain("btc-usd", url=service)
+        shown = capsys.readouterr().out.splitlines()
+        assert shown[0].startswith("BTC/USD 60006.0 — lower median of 3 reporters")
+        assert shown[-2:] == [
+            "since round 7: 1 attempt failed, at 2024-03-13T11:11:15.000Z: no_quorum, 1 valid reports, 3 are needed",
+            f"  fairmark explain BTC/USD --attempt {'f' * 32}",
+        ]
+
+    @pytest.mark.parametrize("named", [{"round_": 7}, {"attempt": "0" * 32}])
+    def test_not_where_a_round_or_an_attempt_is_named(
+        self, service: str, capsys: pytest.CaptureFixture[str], named: dict[str, Any]
+    ) -> None:
+        ask.explain("btc-usd", url=service, **named)
+        shown = capsys.readouterr().out
+        assert "round 7 of majors" in shown
+        assert "since round" not in shown
+        ask.explain("btc-usd", url=service, json=True, **named)
+        assert "failed_since" not in json.loads(capsys.readouterr().out)
+
+    def test_as_json_it_stands_beside_the_record(self, service: str, capsys: pytest.CaptureFixture[str]) -> None:
+        ask.explain("btc-usd", url=service, json=True)
+        shown = json.loads(capsys.readouterr().out)
+        assert (shown["id"], shown["failed_since"]) == ("0" * 32, [FAILED])
+
+
+def test_the_newest_attempts_are_listed(service: str, capsys: pytest.CaptureFixture[str]) -> None:
+    ask.explain("btc-usd", attempts=True, url=service)
+    assert capsys.readouterr().out.splitlines() == [
+        f"{'f' * 32}  2024-03-13T11:11:15.000Z  heartbeat  failed no_quorum",
+        f"{'0' * 32}  2024-03-13T11:10:45.000Z  request    accepted round 7",
+    ]
+    ask.explain("btc-usd", attempts=True, url=service, json=True)
+    assert [one["id"] for one in json.loads(capsys.readouterr().out)] == ["f" * 32, "0" * 32]
+
+
+def test_before_the_first_round_it_is_said_where_the_attempts_are(service: str) -> None:
+    with pytest.raises(ask.AskError, match=r"\(price_unset\); `fairmark explain SOL/USD --attempts` lists"):
+        ask.explain("sol-usd", url=service)
