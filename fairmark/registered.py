@@ -54,8 +54,12 @@ def change(settings: Settings, what: str, name: str, feed: str | None) -> None:
         query = "" if feed is None else f"?feed={_slug(feed)}"
         changed = _aggregator(settings, "POST", f"/v1/reporters/{name}/{what}{query}")
     else:
-        feeds = [feed] if feed is not None else _signals_of(settings, name)
-        changed = [_trader(settings, "POST", f"/v1/reporters/{each}/{name}/{what}") for each in feeds]
+        try:
+            feeds = [feed] if feed is not None else _signals_of(settings, name)
+            changed = [_trader(settings, "POST", f"/v1/reporters/{each}/{name}/{what}") for each in feeds]
+        except NotAnsweredError as error:
+            known = ", ".join(sorted(on_chain))
+            raise NotAnsweredError(f"{name} is no reporter of prices here ({known}); of signals: {error}") from error
     for one in changed:
         if feed is None or name not in on_chain or one["feed"] == _pair(feed):
             typer.echo(line(one))
@@ -87,9 +91,7 @@ def _signals_of(settings: Settings, name: str) -> list[str]:
     if not found:
         registered = ", ".join(sorted({one["name"] for one in known})) or "nobody"
         feeds = ", ".join(signal_settings(settings))
-        raise NotAnsweredError(
-            f"{name} is no configured fetcher, and not registered for any signal ({feeds}); registered: {registered}"
-        )
+        raise NotAnsweredError(f"it is not registered for any ({feeds}); registered: {registered}")
     return found
 
 
