@@ -155,14 +155,14 @@ async def test_flush_waits_for_the_save_under_way_and_for_all_behind_it(
 
 
 async def test_flush_ends_when_its_time_is_over_and_names_what_is_lost(
-    slow_recorder: Recorder, slow: SlowStore, capsys: pytest.CaptureFixture[str]
+    slow_recorder: Recorder, slow: SlowStore, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     one = ended()
     slow_recorder.keep(one)
     async with asyncio.timeout(1):
         await slow_recorder.flush(0.02)
     assert slow.rows == {}
-    said = "".join(capsys.readouterr())  # wherever logs go by now
+    said = "".join(capsys.readouterr()) + caplog.text  # wherever logs go by now
     assert "attempts_lost" in said
     assert one.id in said
 
