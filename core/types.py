@@ -145,7 +145,8 @@ class Quote(Struct, frozen=True, kw_only=True, gc=False):
 
     def as_of_ms(self) -> int:
         """The time this quote speaks for: the source's where it gives one, else when we received it."""
-        return self.received_ms if self.source_time_ms is None else min(self.source_time_ms, self.received_ms)
+        said = self.source_time_ms
+        return self.received_ms if said is None or said > self.received_ms else said
 
 
 class SourceFailure(Struct, frozen=True, kw_only=True):

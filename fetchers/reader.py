@@ -94,3 +94,9 @@ def judged(reading: Reading, feed: Feed, moment: int) -> Quote | SourceFailure:
         max_price=feed.max_price if own else MAX_PRICE,
         elapsed_ms=reading.elapsed_ms,
     )
+
+
+def sound_until(quote: Quote, feed: Feed) -> int:
+    """Up to which moment `judged` makes this quote of its reading: of all that it looks at, only the ages change."""
+    until = min(quote.as_of_ms() + feed.max_quote_age_ms, quote.received_ms + feed.max_receipt_age_ms)
+    return until if quote.changed_ms is None else min(until, quote.changed_ms + feed.max_unchanged_ms)

@@ -30,7 +30,7 @@ from fairmark.replay.summary import Summary
 from fetchers.candidates import Candidate, Listing, Plan, make_plans
 from fetchers.evaluate import Rules, Verdict, evaluate, rates_of
 from fetchers.jumps import Standing
-from fetchers.reader import judged
+from fetchers.reader import judged, sound_until
 from fetchers.rules import PIPELINE
 from sources import ChangeTracker, Reading, Ticker
 
@@ -78,6 +78,26 @@ class _Track:
         self.told: set[tuple[Pair, FailureCode]] = set()
 
 
+class _Place:
+    """A market in a plan. quote: what `reading` was found to be worth for the plan's feed, up to `until`."""
+
+    __slots__ = ("candidate", "quote", "reading", "track", "until")
+
+    def __init__(self, candidate: Candidate, track: _Track) -> None:
+        self.candidate = candidate
+        self.track = track
+        self.reading: Reading | None = None
+        self.quote: Quote | SourceFailure | None = None
+        self.until = 0
+
+    def judged(self, reading: Reading, feed: Feed, moment: int) -> Quote | SourceFailure:
+        """As `fetchers.reader.judged`, asked once for all the ticks at which its word is the same."""
+        if self.quote is None or self.reading is not reading or moment > self.until:
+            self.quote, self.reading = judged(reading, feed, moment), reading
+            self.until = 0 if isinstance(self.quote, SourceFailure) else sound_until(self.quote, feed)
+        return self.quote
+
+
 class Replay:
     """Feed it the rows in the file's order, then `finish`. counts: rows read, and rows for none of the feeds."""
 
@@ -113,13 +133,14 @@ class Replay:
         self._sink = sink
         self._every_ms = every_ms
         self._references = {feed.pair: [m for m in references if m.pair.base == feed.pair.base] for feed in feeds}
+        self._rated = any(m.pair.quote != pair.quote for pair, of in self._references.items() for m in of)
         self._excluded = frozenset(references if exclude_references else ())
         self._heard = tuple(references)
         self._sources = Sources(catalogue)
         self._changes = ChangeTracker()
         self._tracks: dict[Market, _Track | None] = {}
         self._plans: tuple[Plan, ...] = ()
-        self._lines: list[list[tuple[Candidate, _Track]]] = []
+        self._lines: list[list[_Place]] = []
         self._idle: list[tuple[Pair, Market, _Track, FailureCode, str]] = []
         self._last: dict[Pair, Standing] = {}
         self._now = 0
@@ -205,7 +226,7 @@ class Replay:
 
     def _plan(self) -> None:
         self._plans = make_plans(self._feeds, self._sources.met, self._sources.known, self._graph, self._legs)
-        lines: list[list[tuple[Candidate, _Track]]] = []
+        lines: list[list[_Place]] = []
         used = set()
         for plan in self._plans:
             line = []
@@ -214,7 +235,7 @@ class Replay:
                     market = Market(candidate.source, candidate.pair)
                     track = self._tracks[market]
                     if track is not None:
-                        line.append((candidate, track))
+                        line.append(_Place(candidate, track))
                         used.add(market)
             lines.append(line)
         self._lines = lines
@@ -237,7 +258,7 @@ class Replay:
         return [
             plan.feed.pair
             for plan, line in zip(self._plans, self._lines, strict=True)
-            if any(each == candidate for each, _ in line)
+            if any(each.candidate == candidate for each in line)
         ]
 
     def _tick(self, moment: int) -> None:
@@ -245,10 +266,11 @@ class Replay:
         for plan, line in zip(self._plans, self._lines, strict=True):
             feed = plan.feed
             mine = quotes[feed.pair] = {}
-            for candidate, track in line:
+            for place in line:
+                candidate, track = place.candidate, place.track
                 if track.reading is None:
                     continue
-                found = judged(track.reading, feed, moment)
+                found = place.judged(track.reading, feed, moment)
                 if isinstance(found, SourceFailure):
                     self._refuse(feed.pair, Market(candidate.source, candidate.pair), track, found.code, found.detail)
                 else:
@@ -265,7 +287,7 @@ class Replay:
             if verdict.answer is not None and (verdict.plan.feed.pair in self._legs or not verdict.plan.leg):
                 self._last[verdict.plan.feed.pair] = Standing(value=verdict.answer, observed_ms=moment)
         by_pair = {verdict.plan.feed.pair: verdict for verdict in verdicts}
-        rates = rates_of(verdicts, self._graph) if self._heard else {}
+        rates = rates_of(verdicts, self._graph) if self._rated else {}
         for feed in self._feeds:
             self._conclude(feed, by_pair.get(feed.pair), moment, rates)
 
