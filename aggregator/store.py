@@ -12,13 +12,12 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any, Protocol
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from aggregator import migrations
 from aggregator.attempts import AttemptRecord, FailureReason
@@ -28,10 +27,9 @@ from aggregator.listening import CHANNEL, Listener
 from aggregator.running import JOIN_WITHIN_MS
 from aggregator.states import FINAL, OPEN, State
 from core import codec
-from core.databases import bounded
+from core.databases import bounded, connect
 from core.errors import StoreUnavailableError
 from core.migrations import upgrade
-from core.sqlite import keep_ahead
 
 PRUNE_EVERY = 100
 """Saves between looks at the retention."""
@@ -163,7 +161,7 @@ class SqlAttemptStore:
         if self._engine is not None:
             return
         async with bounded(self._url, self._timeout_s, StoreUnavailableError):
-            engine = self._connect()
+            engine = connect(self._url, timeout_s=self._timeout_s, busy_ms=BUSY_MS, postgres=4, sqlite=2)
         try:
             async with bounded(self._url, UPGRADE_S, StoreUnavailableError):
                 await upgrade(engine, migrations.FOLDER, room="aggregator", existing=migrations.existing)
@@ -173,22 +171,6 @@ class SqlAttemptStore:
         self._engine = engine
         if self._listener is not None:
             self._listener.start()
-
-    def _connect(self) -> AsyncEngine:
-        if self._url.get_backend_name() != "sqlite":
-            return create_async_engine(
-                self._url, pool_size=4, max_overflow=0, pool_timeout=self._timeout_s, pool_pre_ping=True
-            )
-        if self._url.database and self._url.database != ":memory:":
-            Path(self._url.database).parent.mkdir(parents=True, exist_ok=True)
-        engine = create_async_engine(
-            self._url,
-            pool_size=2,
-            max_overflow=0,
-            pool_timeout=self._timeout_s,
-            connect_args={"timeout": BUSY_MS / 1000},
-        )
-        return keep_ahead(engine, BUSY_MS)
 
     async def close(self) -> None:
         engine, self._engine = self._engine, None

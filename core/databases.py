@@ -1,17 +1,43 @@
-"""A bound and a name for whatever goes wrong with a database, whichever room asks it."""
+"""How every room keeps a database: its connections, and a bound and a name for whatever goes wrong with it."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import asyncpg  # type: ignore[import-untyped]
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from core.errors import FairmarkError
 from core.migrations import MigrationError
+from core.sqlite import keep_ahead
+
+
+def connect(url: URL, *, timeout_s: float, busy_ms: int, postgres: int, sqlite: int) -> AsyncEngine:
+    """An engine that keeps at most so many connections, `postgres` or `sqlite` by the kind of `url`.
+
+    timeout_s: of a wait for one of them, and of making one. busy_ms: of SQLite's wait for another's lock. SQLite's file
+    gets its folder.
+    """
+    if url.get_backend_name() != "sqlite":
+        return create_async_engine(
+            url,
+            pool_size=postgres,
+            max_overflow=0,
+            pool_timeout=timeout_s,
+            pool_pre_ping=True,
+            connect_args={"timeout": timeout_s},
+        )
+    if url.database and url.database != ":memory:":
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_async_engine(
+        url, pool_size=sqlite, max_overflow=0, pool_timeout=timeout_s, connect_args={"timeout": busy_ms / 1000}
+    )
+    return keep_ahead(engine, busy_ms)
 
 
 @asynccontextmanager

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any, Protocol
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from core.databases import bounded
+from core.databases import bounded, connect
 from core.document_revisions import FOLDER
 from core.errors import StoreUnavailableError
 from core.migrations import upgrade
-from core.sqlite import keep_ahead
 
 BUSY_MS = 1_000
 OPEN_S = 15.0
@@ -72,7 +70,7 @@ class SqlDocuments:
         if self._engine is not None:
             return
         async with bounded(self._url, self._timeout_s, StoreUnavailableError):
-            engine = self._connect()
+            engine = connect(self._url, timeout_s=self._timeout_s, busy_ms=BUSY_MS, postgres=2, sqlite=1)
         try:
             async with bounded(self._url, OPEN_S, StoreUnavailableError):
                 await upgrade(engine, FOLDER, room=self._table.name, existing=self._existing, table=self._table.name)
@@ -84,15 +82,6 @@ class SqlDocuments:
     def _existing(self, connection: sa.Connection) -> str | None:
         """The revision of a table that was made before there were revisions."""
         return "0001" if sa.inspect(connection).has_table(self._table.name) else None
-
-    def _connect(self) -> AsyncEngine:
-        bounds: dict[str, Any] = {"max_overflow": 0, "pool_timeout": self._timeout_s}
-        if self._url.get_backend_name() != "sqlite":
-            return create_async_engine(self._url, pool_size=2, pool_pre_ping=True, **bounds)
-        if self._url.database and self._url.database != ":memory:":
-            Path(self._url.database).parent.mkdir(parents=True, exist_ok=True)
-        engine = create_async_engine(self._url, pool_size=1, connect_args={"timeout": BUSY_MS / 1000}, **bounds)
-        return keep_ahead(engine, BUSY_MS)
 
     async def put(self, scope: str, name: str, body: str) -> None:
         async with self._begin() as connection:

@@ -17,11 +17,10 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Dialect, make_url
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from core.databases import bounded
+from core.databases import bounded, connect
 from core.migrations import upgrade
-from core.sqlite import keep_ahead
 from core.types import Mode
 from market import migrations
 from market.errors import StoreUnavailableError
@@ -139,7 +138,7 @@ class SqlMinuteStore:
     async def open(self) -> None:
         if self._engine is not None:
             return
-        engine = self._connect()
+        engine = connect(self._url, timeout_s=self._timeout_s, busy_ms=BUSY_MS, postgres=3, sqlite=2)
         try:
             async with bounded(self._url, 4 * self._timeout_s, StoreUnavailableError):
                 await upgrade(engine, MIGRATIONS, room="market")
@@ -147,27 +146,6 @@ class SqlMinuteStore:
             await engine.dispose()
             raise
         self._engine = engine
-
-    def _connect(self) -> AsyncEngine:
-        if self._postgres:
-            return create_async_engine(
-                self._url,
-                pool_size=2,
-                max_overflow=1,
-                pool_timeout=self._timeout_s,
-                pool_pre_ping=True,
-                connect_args={"timeout": self._timeout_s},
-            )
-        if self._url.database and self._url.database != ":memory:":
-            Path(self._url.database).parent.mkdir(parents=True, exist_ok=True)
-        engine = create_async_engine(
-            self._url,
-            pool_size=2,
-            max_overflow=0,
-            pool_timeout=self._timeout_s,
-            connect_args={"timeout": BUSY_MS / 1000},
-        )
-        return keep_ahead(engine, BUSY_MS)
 
     async def close(self) -> None:
         engine, self._engine = self._engine, None
